@@ -1,0 +1,1 @@
+//! Benchmarks of the Overlay libraries beside their named peers.

@@ -1,0 +1,1 @@
+//! host-gw backend: one route per peer subnet, no encapsulation.

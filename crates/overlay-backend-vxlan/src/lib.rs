@@ -1,0 +1,1 @@
+//! VXLAN backend: one device, three static objects per peer.

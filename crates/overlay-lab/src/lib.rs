@@ -1,0 +1,1 @@
+//! Hosts as network namespaces, for the tests and examples of Overlay.

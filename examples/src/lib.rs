@@ -1,0 +1,1 @@
+//! Runnable programs that tie the Overlay libraries together.
