@@ -1,1 +1,14 @@
-//! What an overlay puts on the wire: MAC addresses, VNIs and encapsulation overheads, no_std.
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod mac;
+mod overhead;
+mod vni;
+
+pub use mac::{MacAddr, ParseMacAddrError};
+pub use overhead::{Encapsulation, IpVersion};
+pub use vni::{InvalidVni, Vni};
