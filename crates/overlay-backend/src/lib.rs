@@ -1,6 +1,27 @@
-//! Desired state, plan and reconciler for overlay network backends.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod backend;
+mod compare;
+mod keeper;
 mod kernel;
+mod key;
+mod network;
+mod owner;
+mod peer;
+mod plan;
+mod reconciler;
+mod table;
+mod trigger;
+mod underlay;
 
+pub use backend::Backend;
+pub use keeper::Keeper;
 pub use kernel::{Executed, Kernel};
+pub use network::Network;
+pub use owner::{Owner, ReservedProtocol};
+pub use peer::{BackendData, Node, NodeId, Peer, PeerError};
+pub use plan::{Plan, Reason, Refused, RefusedReason, Step};
+pub use reconciler::{Conflict, Failure, NotReady, ReconcileError, Reconciler, Report};
+pub use trigger::Trigger;
+pub use underlay::{Underlay, UnderlayError};

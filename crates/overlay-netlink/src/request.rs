@@ -49,9 +49,9 @@ impl Verb {
     }
 }
 
-/// Any kernel object.
+/// Any kernel object. Exhaustive: who matches on it wants to hear of a new kind from the compiler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums)]
 pub enum Object<D = Ifindex> {
     /// A device.
     Link(Box<Link<D>>),

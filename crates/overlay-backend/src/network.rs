@@ -1,0 +1,286 @@
+//! One overlay network on this node: a backend and the peers that it reaches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use overlay_wire::IpVersion;
+
+use crate::{Backend, Node, NodeId, Peer, PeerError, Reconciler};
+
+/// One overlay network on this node.
+///
+/// It checks what peers announce, asks the backend for the objects that it takes, and hands them to
+/// the [`Reconciler`], where each peer is a group of its own. Several networks may share one
+/// reconciler.
+#[derive(Debug)]
+pub struct Network<B> {
+    name: String,
+    node: Node,
+    backend: B,
+    peers: HashMap<NodeId, Peer>,
+    /// Who has which subnet, by its first address. They never overlap.
+    subnets: BTreeMap<IpAddr, (IpNet, NodeId)>,
+    endpoints: BTreeMap<IpAddr, NodeId>,
+}
+
+impl<B: Backend> Network<B> {
+    /// The network called `name` with `backend` on `node`, no peers yet. Sets what the node itself
+    /// needs in `reconciler`.
+    ///
+    /// # Errors
+    /// [`PeerError`] when the node's own subnets overlap each other or the underlay, or when
+    /// something else in the reconciler wants the same objects. Nothing is changed then.
+    pub fn new(
+        name: impl Into<String>,
+        node: Node,
+        backend: B,
+        reconciler: &mut Reconciler,
+    ) -> Result<Self, PeerError> {
+        let mut network = Self {
+            name: name.into(),
+            node,
+            backend,
+            peers: HashMap::new(),
+            subnets: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        };
+        let (id, subnets) = (network.node.id.clone(), network.node.subnets.clone());
+        network.check_subnets(&id, &subnets)?;
+        for subnet in &subnets {
+            network.subnets.insert(subnet.network(), (subnet.trunc(), id.clone()));
+        }
+        reconciler.set(&network.own_group(), network.backend.node_objects())?;
+        Ok(network)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// This node.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Its backend.
+    #[must_use]
+    pub const fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The peers that are reached.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// Reaches a peer, or follows what it announces anew. The peer that is this node itself, as
+    /// snapshots of a store contain it, is passed over.
+    ///
+    /// # Errors
+    /// [`PeerError`] when what the peer announces cannot be: nothing is changed, and what it
+    /// announced before stays in force.
+    pub fn upsert_peer(
+        &mut self,
+        peer: Peer,
+        reconciler: &mut Reconciler,
+    ) -> Result<(), PeerError> {
+        if peer.id == self.node.id || self.peers.get(&peer.id) == Some(&peer) {
+            return Ok(());
+        }
+        self.check_subnets(&peer.id, &peer.subnets)?;
+        self.check_endpoints(&peer)?;
+        let objects = self.backend.peer_objects(&peer)?;
+        reconciler.set(&self.group(&peer.id), objects)?;
+        self.drop_index(&peer.id);
+        for subnet in &peer.subnets {
+            self.subnets.insert(subnet.network(), (subnet.trunc(), peer.id.clone()));
+        }
+        for endpoint in &peer.endpoints {
+            self.endpoints.insert(*endpoint, peer.id.clone());
+        }
+        self.peers.insert(peer.id.clone(), peer);
+        Ok(())
+    }
+
+    /// No longer reaches a peer. Returns whether it was reached.
+    pub fn remove_peer(&mut self, id: &NodeId, reconciler: &mut Reconciler) -> bool {
+        self.drop_index(id);
+        reconciler.remove(&self.group(id));
+        self.peers.remove(id).is_some()
+    }
+
+    /// Reaches these peers and no others: a full snapshot. Says to the reconciler that the desired
+    /// state is complete.
+    ///
+    /// Peers that are not among them go first, so that their subnets are free for others. Returns
+    /// the peers that are refused, each with the reason; what such a peer announced before stays in
+    /// force.
+    pub fn set_peers(
+        &mut self,
+        peers: impl IntoIterator<Item = Peer>,
+        reconciler: &mut Reconciler,
+    ) -> Vec<PeerError> {
+        let peers: Vec<Peer> = peers.into_iter().collect();
+        let present: std::collections::HashSet<&NodeId> =
+            peers.iter().map(|peer| &peer.id).collect();
+        let gone: Vec<NodeId> =
+            self.peers.keys().filter(|id| !present.contains(id)).cloned().collect();
+        for id in gone {
+            self.remove_peer(&id, reconciler);
+        }
+        let mut refused: Vec<(Peer, PeerError)> = Vec::new();
+        for peer in peers {
+            if let Err(error) = self.upsert_peer(peer.clone(), reconciler) {
+                refused.push((peer, error));
+            }
+        }
+        // A subnet that moved from a later peer to an earlier one is free by now.
+        let refused = refused
+            .into_iter()
+            .filter_map(|(peer, _)| self.upsert_peer(peer, reconciler).err())
+            .collect();
+        reconciler.complete();
+        refused
+    }
+
+    /// Wants nothing any more: the next pass removes all objects of this network.
+    pub fn clear(mut self, reconciler: &mut Reconciler) {
+        for id in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.remove_peer(&id, reconciler);
+        }
+        reconciler.remove(&self.own_group());
+        reconciler.complete();
+    }
+
+    fn own_group(&self) -> String {
+        format!("{} (this node)", self.name)
+    }
+
+    fn group(&self, id: &NodeId) -> String {
+        format!("{}/{id}", self.name)
+    }
+
+    fn drop_index(&mut self, id: &NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        for subnet in &peer.subnets {
+            self.subnets.remove(&subnet.network());
+        }
+        for endpoint in &peer.endpoints {
+            self.endpoints.remove(endpoint);
+        }
+    }
+
+    fn check_subnets(&self, peer: &NodeId, subnets: &[IpNet]) -> Result<(), PeerError> {
+        for (at, subnet) in subnets.iter().enumerate() {
+            if let Some(reason) = unroutable(subnet) {
+                return Err(PeerError::Unroutable { peer: peer.clone(), subnet: *subnet, reason });
+            }
+            let underlay = self.node.underlay.addresses.iter().chain(&self.node.underlay.on_link);
+            if let Some(underlay) = underlay.into_iter().find(|net| overlap(net, subnet)) {
+                return Err(PeerError::Underlay {
+                    peer: peer.clone(),
+                    subnet: *subnet,
+                    underlay: underlay.trunc(),
+                });
+            }
+            let among_own = subnets[..at]
+                .iter()
+                .find(|other| overlap(other, subnet))
+                .map(|other| (*other, peer.clone()));
+            if let Some((other, holder)) = among_own.or_else(|| self.holder(subnet, peer)) {
+                let peer = peer.clone();
+                return Err(PeerError::Overlap { peer, subnet: *subnet, other, holder });
+            }
+        }
+        Ok(())
+    }
+
+    /// Who else has a subnet that overlaps this one.
+    fn holder(&self, subnet: &IpNet, except: &NodeId) -> Option<(IpNet, NodeId)> {
+        // The subnets do not overlap each other, so only the last one that starts before the end
+        // of this one, and those in between, can reach into it.
+        self.subnets
+            .range(..=subnet.broadcast())
+            .rev()
+            .take_while(|(first, (net, _))| **first >= subnet.network() || overlap(net, subnet))
+            .find(|(_, (net, holder))| holder != except && overlap(net, subnet))
+            .map(|(_, (net, holder))| (*net, holder.clone()))
+    }
+
+    fn check_endpoints(&self, peer: &Peer) -> Result<(), PeerError> {
+        for address in &peer.endpoints {
+            if self.node.underlay.has_address(*address) {
+                return Err(PeerError::OwnAddress {
+                    peer: peer.id.clone(),
+                    address: *address,
+                    node: self.node.id.clone(),
+                });
+            }
+            if let Some(holder) = self.endpoints.get(address).filter(|id| **id != peer.id) {
+                return Err(PeerError::SharedAddress {
+                    peer: peer.id.clone(),
+                    address: *address,
+                    holder: holder.clone(),
+                });
+            }
+            // Behind a router an endpoint may be in no prefix of the underlay; no subnet may swallow
+            // it all the same.
+            let swallowed_by = peer
+                .subnets
+                .iter()
+                .find(|subnet| subnet.contains(address))
+                .map(|subnet| (*subnet, peer.id.clone()))
+                .or_else(|| self.holder(&IpNet::from(*address), &peer.id));
+            if let Some((subnet, holder)) = swallowed_by {
+                let underlay = IpNet::from(*address);
+                return Err(PeerError::Underlay { peer: holder, subnet, underlay });
+            }
+        }
+        for subnet in &peer.subnets {
+            let mut inside = self.endpoints.range(subnet.network()..=subnet.broadcast());
+            if let Some((address, _)) = inside.find(|(_, holder)| **holder != peer.id) {
+                let underlay = IpNet::from(*address);
+                return Err(PeerError::Underlay {
+                    peer: peer.id.clone(),
+                    subnet: *subnet,
+                    underlay,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// Why packets cannot be routed to a subnet, if so.
+fn unroutable(subnet: &IpNet) -> Option<&'static str> {
+    let address = subnet.network();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    match subnet {
+        _ if subnet.prefix_len() == 0 => Some("it is the default route"),
+        _ if address.is_multicast() => Some("it is multicast"),
+        _ if address.is_loopback() => Some("it is loopback"),
+        _ if link_local => Some("it is link-local"),
+        _ if address.is_unspecified() => Some("it begins with the unspecified address"),
+        _ => None,
+    }
+}
+
+impl<B> Network<B> {
+    /// The families of the node's own subnets.
+    pub fn families(&self) -> impl Iterator<Item = IpVersion> {
+        IpVersion::ALL.into_iter().filter(|version| {
+            self.node.subnets.iter().any(|net| IpVersion::of(net.addr()) == *version)
+        })
+    }
+}

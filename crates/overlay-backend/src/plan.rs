@@ -1,0 +1,181 @@
+//! What is to be done, as a value.
+
+use std::fmt;
+
+use overlay_netlink::{IfName, Request, Verb};
+
+use crate::key::{Key, Layer};
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// What is asked of the kernel. Prints as the iproute2 command.
+    pub request: Request<IfName>,
+    /// Why.
+    pub reason: Reason,
+    pub(crate) key: Key,
+}
+
+/// Why a step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is wanted and not there.
+    Missing,
+    /// It is there and not as wanted.
+    Differs,
+    /// It is ours and no longer wanted.
+    Stale,
+    /// It cannot be changed in place and has to make room for a new one.
+    Incompatible,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Differs => "differs",
+            Self::Stale => "stale",
+            Self::Incompatible => "incompatible",
+        })
+    }
+}
+
+/// Something that is wanted and cannot be had as things are. It is left alone, and so is what
+/// depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The command that would have made it.
+    pub command: String,
+    /// Why it cannot be had.
+    pub reason: RefusedReason,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.command.lines().next().unwrap_or_default(), self.reason)
+    }
+}
+
+/// Why something cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedReason {
+    /// A device of that name is somebody else's.
+    #[error(
+        "there is a device {name} of kind {kind:?} that is not ours (its alias is not {alias:?}): \
+         delete it, give it that alias to hand it over, or choose another name"
+    )]
+    ForeignDevice {
+        /// The device.
+        name: IfName,
+        /// Its kind.
+        kind: String,
+        /// The alias that would make it ours.
+        alias: String,
+    },
+    /// An object with that key is somebody else's, and differs.
+    #[error("there is one already, which is not ours: {present}")]
+    ForeignObject {
+        /// The command that would have made the one that is there.
+        present: String,
+    },
+    /// The device that it belongs to does not exist and is not ours to make.
+    #[error("interface {name} does not exist")]
+    NoDevice {
+        /// The device.
+        name: IfName,
+    },
+}
+
+/// Everything that is to be done to make the kernel's state the wanted one, in order: stale devices
+/// go, devices come, then addresses, FDB entries, neighbours, nexthop objects, routes and rules, each
+/// before what relies on it; what is stale goes in the opposite order.
+///
+/// Prints as the iproute2 commands that do the same, one per line.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// What is left alone, and why.
+    pub refused: Vec<Refused>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// How many steps it has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Puts steps in order.
+    pub(crate) fn ordered(steps: Vec<Step>, refused: Vec<Refused>) -> Self {
+        const LAYERS: usize = Layer::COUNT;
+        // First come the devices that go: a new one may need what an old one holds.
+        let slot = |step: &Step| {
+            let layer = step.key.layer();
+            match (layer, step.request.verb == Verb::Delete) {
+                (Layer::Link, true) => 0,
+                (layer, false) => 1 + layer as usize,
+                (layer, true) => 1 + LAYERS + (LAYERS - 1 - layer as usize),
+            }
+        };
+        let mut slots: [Vec<Step>; 2 * LAYERS + 1] = Default::default();
+        for step in steps {
+            slots[slot(&step)].push(step);
+        }
+        for slot in &mut slots[1 + LAYERS..] {
+            scatter(slot);
+        }
+        Self { steps: slots.into_iter().flatten().collect(), refused }
+    }
+}
+
+/// Brings steps into an order in which neighbours in the key space are far apart in time: deleting
+/// routes in order of their prefixes makes the kernel rebuild its trie over and over, at six times
+/// the cost.
+fn scatter(steps: &mut Vec<Step>) {
+    let len = steps.len();
+    if len < 3 {
+        return;
+    }
+    // A stride near the golden section of the length and coprime to it visits every place once.
+    let mut stride = (len as f64 * 0.618) as usize | 1;
+    while gcd(stride, len) != 1 {
+        stride += 2;
+    }
+    let mut places: Vec<Option<Step>> = steps.drain(..).map(Some).collect();
+    let mut at = 0;
+    for _ in 0..len {
+        steps.extend(places[at].take());
+        at = (at + stride) % len;
+    }
+}
+
+const fn gcd(mut a: usize, mut b: usize) -> usize {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{}", step.request)?;
+        }
+        for refused in &self.refused {
+            writeln!(f, "# {refused}")?;
+        }
+        Ok(())
+    }
+}

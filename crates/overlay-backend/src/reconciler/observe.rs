@@ -1,0 +1,385 @@
+//! Reading what the kernel holds, and hearing whether it changed.
+
+use std::collections::{HashMap, HashSet};
+
+use overlay_netlink::{
+    Change, Error, Event, Fdb, Hop, IfName, Link, Neighbour, NeighbourState, Nexthop, NexthopId,
+    Object, Via,
+};
+
+use super::Reconciler;
+use super::nexthops::hop_of;
+use crate::compare::{Fit, fit, satisfies};
+use crate::kernel::Kernel;
+use crate::key::{Key, devices};
+
+/// How often a listing is begun anew because a device vanished in the middle of it.
+const ATTEMPTS: usize = 5;
+
+/// Everything that was read in one go.
+struct Observation {
+    links: Vec<Link>,
+    objects: Vec<Object>,
+    /// `None` on a kernel without nexthop objects.
+    nexthops: Option<Vec<Nexthop>>,
+}
+
+pub(super) fn observe(this: &mut Reconciler, kernel: &mut impl Kernel) -> Result<(), Error> {
+    let mut attempt = 1;
+    let observation = loop {
+        match read(this, kernel) {
+            Err(error) if error.is_not_found() && attempt < ATTEMPTS => attempt += 1,
+            other => break other?,
+        }
+    };
+    take_in(this, observation);
+    this.observed = true;
+    Ok(())
+}
+
+fn read(this: &Reconciler, kernel: &mut impl Kernel) -> Result<Observation, Error> {
+    let protocol = this.owner.protocol();
+    let links = kernel.links()?;
+    let hangers = hangers(this);
+    let mut objects = Vec::new();
+    for link in &links {
+        let Some(index) = link.index else { continue };
+        if !this.owner.owns_link(link) && !hangers.contains(&link.name) {
+            continue;
+        }
+        objects.extend(kernel.addresses(index)?.into_iter().map(Object::from));
+        objects.extend(kernel.fdb(index)?.into_iter().map(Object::from));
+        objects.extend(kernel.neighbours(index)?.into_iter().map(Object::from));
+    }
+    let nexthops = if this.nexthops.enabled() {
+        match kernel.nexthops() {
+            Ok(nexthops) => Some(nexthops),
+            Err(error) if error.is_unsupported() => None,
+            Err(error) => return Err(error),
+        }
+    } else {
+        None
+    };
+    objects.extend(kernel.routes(protocol)?.into_iter().map(Object::from));
+    objects.extend(kernel.rules(protocol)?.into_iter().map(Object::from));
+    Ok(Observation { links, objects, nexthops })
+}
+
+/// The devices on which addresses, FDB entries or neighbours are wanted.
+fn hangers(this: &Reconciler) -> HashSet<IfName> {
+    this.table
+        .iter()
+        .filter(|(_, entry)| entry.wanted.is_some())
+        .filter_map(|(key, _)| match key {
+            Key::Address(dev, ..) | Key::Fdb(dev, ..) | Key::Neighbour(dev, ..) => Some(*dev),
+            _ => None,
+        })
+        .collect()
+}
+
+fn take_in(this: &mut Reconciler, observation: Observation) {
+    let Observation { links, objects, nexthops } = observation;
+    this.indexes = links.iter().filter_map(|link| Some((link.name, link.index?))).collect();
+    this.names = this.indexes.iter().map(|(name, index)| (*index, *name)).collect();
+    this.uses = this
+        .table
+        .iter()
+        .filter_map(|(_, entry)| entry.wanted.as_ref())
+        .flat_map(devices)
+        .collect();
+    let owned: HashSet<IfName> =
+        links.iter().filter(|link| this.owner.owns_link(link)).map(|link| link.name).collect();
+
+    match nexthops {
+        Some(nexthops) => {
+            let nexthops: Vec<Nexthop<IfName>> = nexthops
+                .iter()
+                .filter_map(|nexthop| named(this, nexthop.clone().into()))
+                .filter_map(nexthop_of)
+                .collect();
+            renumber(this, &nexthops);
+            this.table.forget_seen();
+            let protocol = this.owner.protocol();
+            for nexthop in nexthops.into_iter().filter(|n| n.protocol == protocol) {
+                see(this, nexthop.into(), false);
+            }
+        }
+        None => {
+            spell_out_hops(this);
+            this.table.forget_seen();
+        }
+    }
+
+    for link in links {
+        let foreign = !this.owner.owns_link(&link);
+        if let Some(link) = named(this, link.into()) {
+            see(this, link, foreign);
+        }
+    }
+    this.surplus.clear();
+    for object in objects {
+        let Some(object) = named(this, object) else { continue };
+        let ours = is_ours(this, &object, &owned);
+        // What the kernel learned by itself gives way; it is as if it were not there.
+        let passing = match &object {
+            Object::Fdb(fdb) => !fdb.state.contains(NeighbourState::PERMANENT),
+            Object::Neighbour(neighbour) => {
+                !ours && !neighbour.state.contains(NeighbourState::PERMANENT)
+            }
+            _ => false,
+        };
+        if !passing {
+            see(this, object, !ours);
+        }
+    }
+    this.table.refresh();
+}
+
+/// Enters an object that is there.
+fn see(this: &mut Reconciler, object: Object<IfName>, foreign: bool) {
+    let key = Key::of(&object);
+    let entry = this.table.get(&key);
+    let wanted = entry.and_then(|entry| entry.wanted.as_ref());
+    // Somebody else's object matters only where it is in the way.
+    if foreign && wanted.is_none() {
+        return;
+    }
+    // A second FDB entry of one key is a second remote. The wanted one counts, the others are too many.
+    if let Some(first) = entry.and_then(|entry| entry.seen.clone()) {
+        if wanted.is_some_and(|wanted| satisfies(&first, wanted)) {
+            this.surplus.push(object);
+            return;
+        }
+        this.surplus.push(first);
+    }
+    this.table.see(key, object, foreign);
+}
+
+/// Whether an object other than a device or a nexthop object is ours, by its mark or its device's.
+fn is_ours(this: &Reconciler, object: &Object<IfName>, owned: &HashSet<IfName>) -> bool {
+    let protocol = this.owner.protocol();
+    match object {
+        Object::Address(address) => address.protocol == protocol && owned.contains(&address.dev),
+        Object::Fdb(Fdb { dev, .. }) => owned.contains(dev),
+        Object::Neighbour(Neighbour { protocol: by, .. }) => *by == protocol,
+        Object::Route(route) => route.protocol == protocol,
+        Object::Rule(rule) => rule.protocol == protocol,
+        Object::Nexthop(nexthop) => nexthop.protocol == protocol,
+        Object::Link(link) => this.owner.owns_link(link),
+    }
+}
+
+/// The same object with its devices by name; `None` when one of them is not known.
+fn named(this: &Reconciler, object: Object) -> Option<Object<IfName>> {
+    object.try_map_dev(&mut |dev| this.names.get(&dev).copied().ok_or(())).ok()
+}
+
+fn nexthop_of<D>(object: Object<D>) -> Option<Nexthop<D>> {
+    match object {
+        Object::Nexthop(nexthop) => Some(nexthop),
+        _ => None,
+    }
+}
+
+/// Gives nexthop objects other numbers where theirs turn out to be somebody else's, and, at the
+/// first look, those under which the kernel has them already.
+fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
+    let protocol = this.owner.protocol();
+    let (ours, foreign): (Vec<_>, Vec<_>) = there.iter().partition(|n| n.protocol == protocol);
+    let foreign: HashSet<NexthopId> = foreign.iter().map(|nexthop| nexthop.id).collect();
+    let mut present: HashMap<Hop<IfName>, NexthopId> = HashMap::new();
+    if !this.adopted {
+        this.adopted = true;
+        present.extend(ours.iter().filter_map(|nexthop| {
+            let object = Object::Nexthop((*nexthop).clone());
+            Some((hop_of(&object)?.clone(), nexthop.id))
+        }));
+    }
+
+    let wanted: Vec<(NexthopId, Hop<IfName>)> = this
+        .table
+        .iter()
+        .filter_map(|(_, entry)| {
+            let wanted = entry.wanted.as_ref()?;
+            match wanted {
+                Object::Nexthop(nexthop) => Some((nexthop.id, hop_of(wanted)?.clone())),
+                _ => None,
+            }
+        })
+        .collect();
+    let mut avoid = foreign.clone();
+    let mut moves: Vec<(NexthopId, Option<NexthopId>)> = Vec::new();
+    for (id, hop) in &wanted {
+        match present.remove(hop) {
+            Some(known) => {
+                avoid.insert(known);
+                moves.push((*id, Some(known)));
+            }
+            None => moves.push((*id, None)),
+        }
+    }
+    let moves: Vec<(NexthopId, NexthopId)> = {
+        let claimed: HashSet<NexthopId> = moves.iter().filter_map(|(_, to)| *to).collect();
+        let mut chosen = Vec::new();
+        for (id, to) in moves {
+            let to = match to {
+                Some(known) => known,
+                None if foreign.contains(&id) || claimed.contains(&id) => {
+                    let group = this.holders.get(&Key::Nexthop(id)).cloned().unwrap_or_default();
+                    let other = this.nexthops.other(&group, &avoid);
+                    avoid.insert(other);
+                    other
+                }
+                None => id,
+            };
+            if to != id {
+                chosen.push((id, to));
+            }
+        }
+        chosen
+    };
+    this.move_nexthops(&moves);
+}
+
+impl Reconciler {
+    /// Gives nexthop objects other numbers, all at once: one may take the number that another
+    /// leaves.
+    fn move_nexthops(&mut self, moves: &[(NexthopId, NexthopId)]) {
+        if moves.is_empty() {
+            return;
+        }
+        let to: HashMap<NexthopId, NexthopId> = moves.iter().copied().collect();
+        let (mut lifted, mut rerouted) = (Vec::new(), Vec::new());
+        for (old, new) in moves {
+            let key = Key::Nexthop(*old);
+            let Some(group) = self.holders.remove(&key) else { continue };
+            let mut object = None;
+            self.table.update(key, |entry| object = entry.wanted.take());
+            if let Some(Object::Nexthop(mut nexthop)) = object {
+                nexthop.id = *new;
+                lifted.push((group, *old, nexthop));
+            }
+        }
+        self.nexthops.renumber(&to);
+        for (group, old, nexthop) in lifted {
+            let key = Key::Nexthop(nexthop.id);
+            let Some(members) = self.groups.get_mut(&group) else { continue };
+            for member in members.keys.iter_mut().filter(|member| **member == Key::Nexthop(old)) {
+                *member = key.clone();
+            }
+            for route in members.keys.iter().filter(|key| matches!(key, Key::Route { .. })) {
+                if self.table.leads_through(route, old) {
+                    rerouted.push((route.clone(), nexthop.id));
+                }
+            }
+            self.holders.insert(key.clone(), group);
+            self.table.update(key, |entry| entry.wanted = Some(nexthop.into()));
+        }
+        // Only now: the new number of one may be the old number of another.
+        for (key, id) in rerouted {
+            self.table.update(key, |entry| {
+                if let Some(Object::Route(route)) = &mut entry.wanted {
+                    route.via = Via::Nexthop(id);
+                }
+            });
+        }
+    }
+}
+
+/// Puts the gateways back into the routes: this kernel has no nexthop objects.
+fn spell_out_hops(this: &mut Reconciler) {
+    if !this.nexthops.enabled() {
+        return;
+    }
+    this.nexthops.disable();
+    let hops: HashMap<NexthopId, Hop<IfName>> = this
+        .table
+        .iter()
+        .filter_map(|(key, entry)| match key {
+            Key::Nexthop(id) => Some((*id, hop_of(entry.wanted.as_ref()?)?.clone())),
+            _ => None,
+        })
+        .collect();
+    for (group, members) in &mut this.groups {
+        members.keys.retain(|key| !matches!(key, Key::Nexthop(_)));
+        for key in members.keys.iter().filter(|key| matches!(key, Key::Route { .. })) {
+            this.table.update(key.clone(), |entry| {
+                if let Some(Object::Route(route)) = &mut entry.wanted
+                    && let Via::Nexthop(id) = route.via
+                    && let Some(hop) = hops.get(&id)
+                {
+                    route.via = Via::Hop(hop.clone());
+                }
+            });
+        }
+        this.nexthops.release(group);
+    }
+    for id in hops.into_keys() {
+        this.holders.remove(&Key::Nexthop(id));
+        this.table.update(Key::Nexthop(id), |entry| entry.wanted = None);
+    }
+}
+
+pub(super) fn is_news(this: &Reconciler, event: &Event) -> bool {
+    match event {
+        Event::Overrun => true,
+        Event::Link(change, link) => link_is_news(this, *change, link),
+        Event::Address(change, o) => {
+            this.names.get(&o.dev).is_some_and(|dev| this.concerns(dev))
+                && object_is_news(this, *change, o.clone().into())
+        }
+        Event::Neighbour(change, o) => object_is_news(this, *change, o.clone().into()),
+        Event::Fdb(change, o) => object_is_news(this, *change, o.clone().into()),
+        Event::Route(change, o) => object_is_news(this, *change, o.clone().into()),
+        Event::Nexthop(change, o) => object_is_news(this, *change, o.clone().into()),
+        Event::Rule(change, o) => object_is_news(this, *change, Object::Rule(o.clone())),
+        _ => false,
+    }
+}
+
+impl Reconciler {
+    /// Whether something is wanted on a device, or the device itself.
+    fn concerns(&self, dev: &IfName) -> bool {
+        self.uses.contains(dev) || self.table.get(&Key::Link(*dev)).is_some()
+    }
+}
+
+fn link_is_news(this: &Reconciler, change: Change, link: &Link) -> bool {
+    let ours = this.owner.owns_link(link);
+    let known = this.table.get(&Key::Link(link.name));
+    if change == Change::Gone {
+        return ours || this.concerns(&link.name);
+    }
+    match known.and_then(|entry| entry.wanted.as_ref()) {
+        Some(Object::Link(want)) => {
+            let same_device = this.indexes.get(&link.name).copied() == link.index;
+            let Some(Object::Link(seen)) = named(this, link.clone().into()) else { return true };
+            !(ours && same_device && fit(&seen, want) == Fit::Exact)
+        }
+        _ => ours || this.concerns(&link.name),
+    }
+}
+
+fn object_is_news(this: &Reconciler, change: Change, object: Object) -> bool {
+    // On a device that came after the last look, anything may be news only if it is ours by mark.
+    let Some(object) = named(this, object) else { return false };
+    let key = Key::of(&object);
+    let wanted = this.table.get(&key).and_then(|entry| entry.wanted.as_ref());
+    match (change, wanted) {
+        (Change::Gone, wanted) => wanted.is_some(),
+        (Change::New, Some(wanted)) => !satisfies(&object, wanted),
+        (Change::New, None) => {
+            let owned: HashSet<IfName> = match &object {
+                Object::Fdb(fdb) if owns_device(this, &fdb.dev) => HashSet::from([fdb.dev]),
+                Object::Address(a) if owns_device(this, &a.dev) => HashSet::from([a.dev]),
+                _ => HashSet::new(),
+            };
+            let learned = matches!(&object, Object::Fdb(fdb) if !fdb.state.contains(NeighbourState::PERMANENT));
+            !learned && is_ours(this, &object, &owned)
+        }
+    }
+}
+
+fn owns_device(this: &Reconciler, dev: &IfName) -> bool {
+    this.table.get(&Key::Link(*dev)).is_some_and(|entry| entry.seen.is_some() && !entry.foreign)
+}
