@@ -158,7 +158,9 @@ impl Host {
     /// The command that gives a person a shell in this host from any other terminal, as the user who runs the program or
     /// as root, for as long as the program runs.
     ///
-    /// Without a program after it, nsenter(1) starts `$SHELL`; append `tcpdump -ni eth0` or any other command.
+    /// Without a program after it, nsenter(1) starts `$SHELL`. One program does not run in there: Debian's tcpdump, as user 0,
+    /// wants to become a user that the user namespace does not have. A real root runs it without entering that, as in
+    /// `nsenter --net=/proc/1234/fd/5 tcpdump -ni eth0`; everybody else uses [`capture`](crate::capture).
     #[must_use]
     pub fn enter_command(&self) -> String {
         let process = std::process::id();

@@ -80,7 +80,7 @@ pub fn throughput(
     let done = AtomicBool::new(false);
     let (bytes, elapsed) = thread::scope(|scope| {
         let sender = scope.spawn(|| send(client, &done));
-        let measured = measure(server, duration);
+        let measured = measure(&server, duration);
         done.store(true, Ordering::Relaxed);
         let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // The sender's error is the reason for the receiver's, when both have one.
@@ -135,7 +135,6 @@ fn send(mut socket: Socket, done: &AtomicBool) -> io::Result<()> {
         match socket.write(&chunk) {
             Ok(_) => {}
             Err(error) if waiting(&error) => {}
-            // The receiver has measured enough and closed.
             Err(_) if done.load(Ordering::Relaxed) => break,
             Err(error) => return Err(error),
         }
@@ -144,7 +143,7 @@ fn send(mut socket: Socket, done: &AtomicBool) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
-fn measure(mut socket: Socket, duration: Duration) -> io::Result<(u64, Duration)> {
+fn measure(mut socket: &Socket, duration: Duration) -> io::Result<(u64, Duration)> {
     let mut chunk = vec![0; CHUNK];
     let warm = Instant::now() + (duration / 4).min(Duration::from_millis(500));
     while Instant::now() < warm {
@@ -161,7 +160,7 @@ fn measure(mut socket: Socket, duration: Duration) -> io::Result<(u64, Duration)
     }
 }
 
-fn read(socket: &mut Socket, chunk: &mut [u8]) -> io::Result<u64> {
+fn read(socket: &mut &Socket, chunk: &mut [u8]) -> io::Result<u64> {
     match socket.read(chunk) {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(length) => Ok(length as u64),

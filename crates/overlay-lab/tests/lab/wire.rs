@@ -8,7 +8,7 @@ use crate::{Case, Outcome, address_pair, ips};
 
 pub(crate) const CASES: [Case; 6] = [
     ("a perfect wire carries everything", perfect),
-    ("a wire loses what it should, the same every time", loss),
+    ("a wire loses what it should", loss),
     ("a wire delays both ways", delay),
     ("a full wire drops", full),
     ("a wire has an MTU", mtu),
