@@ -27,8 +27,8 @@ pub struct Frame {
     pub time: Duration,
     /// Its bytes: an Ethernet frame, or an IP packet on a device without link-layer header.
     ///
-    /// Between hosts in namespaces there are no cables, so that a frame can be a segmentation-offloaded one of up to
-    /// 64 KiB whose TCP or UDP checksum is not filled in yet.
+    /// Between hosts in namespaces there are no cables, so that a frame can be a
+    /// segmentation-offloaded one of up to 64 KiB whose TCP or UDP checksum is not filled in yet.
     pub bytes: Vec<u8>,
 }
 
@@ -42,7 +42,8 @@ impl fmt::Debug for Frame {
 
 /// A running capture of both directions of a device; dropping it ends it.
 ///
-/// Capturing starts before [`capture`] returns, and [`Capture::frames`] contains everything that passed before the call.
+/// Capturing starts before [`capture`] returns, and [`Capture::frames`] contains everything that
+/// passed before the call.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -152,7 +153,8 @@ impl Capture {
         self.shared.drained().frames.clear();
     }
 
-    /// Waits until a frame has been captured for which the predicate holds, and returns the first such frame.
+    /// Waits until a frame has been captured for which the predicate holds, and returns the first
+    /// such frame.
     ///
     /// # Errors
     ///
@@ -181,7 +183,8 @@ impl Capture {
         }
     }
 
-    /// Writes the frames so far to a file that tcpdump(8) and Wireshark read, with times in nanoseconds.
+    /// Writes the frames so far to a file that tcpdump(8) and Wireshark read, with times in
+    /// nanoseconds.
     ///
     /// # Errors
     ///
@@ -218,8 +221,8 @@ impl Shared {
         }
     }
 
-    /// Takes everything that waits in the socket. Whoever holds the lock does it, so that order is kept and nobody has to
-    /// wait for the thread.
+    /// Takes everything that waits in the socket. Whoever holds the lock does it, so that order is
+    /// kept and nobody has to wait for the thread.
     fn drained(&self) -> MutexGuard<'_, Seen> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Seen { frames, buffer, .. } = &mut *seen;

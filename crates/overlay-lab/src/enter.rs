@@ -16,18 +16,21 @@ const USER_AND_NETWORK: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(OUTSIDE);
 
-/// Moves the program into its own user and network namespace, where it is root over its network and over nothing else.
+/// Moves the program into its own user and network namespace, where it is root over its network and
+/// over nothing else.
 ///
-/// Call it first in `main`. Everything the lab makes hangs on this process: when it ends, even by `SIGKILL`, the kernel
-/// takes all of it away. A real root is treated like everybody else, so that tests behave the same everywhere; only where
-/// user namespaces are forbidden altogether does root get a network namespace alone. A second call does nothing.
+/// Call it first in `main`. Everything the lab makes hangs on this process: when it ends, even by
+/// `SIGKILL`, the kernel takes all of it away. A real root is treated like everybody else, so that
+/// tests behave the same everywhere; only where user namespaces are forbidden altogether does root
+/// get a network namespace alone. A second call does nothing.
 ///
-/// Inside, the program's user and group appear as 0 and everybody else's as nobody; the environment, working directory and
-/// open files stay as they are.
+/// Inside, the program's user and group appear as 0 and everybody else's as nobody; the
+/// environment, working directory and open files stay as they are.
 ///
 /// # Errors
 ///
-/// [`EnterError`] says what forbids it and what to do: more than one thread, a sysctl, a limit, a security policy.
+/// [`EnterError`] says what forbids it and what to do: more than one thread, a sysctl, a limit, a
+/// security policy.
 ///
 /// # Privileges
 ///

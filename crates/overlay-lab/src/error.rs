@@ -3,7 +3,8 @@ use std::time::Duration;
 
 /// What can go wrong in the lab.
 ///
-/// Every variant names the operation and the object it was about, so that the text alone tells where to look.
+/// Every variant names the operation and the object it was about, so that the text alone tells
+/// where to look.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -62,7 +63,8 @@ impl Error {
     }
 }
 
-/// Why [`enter`](crate::enter) could not give the program a network namespace of its own, and what to do about it.
+/// Why [`enter`](crate::enter) could not give the program a network namespace of its own, and what
+/// to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnterError {

@@ -14,8 +14,9 @@ use crate::enter::{in_user_namespace, unshare_network};
 use crate::error::{Error, Result};
 use crate::{links, offload, sysctl};
 
-/// What a new host starts with, so that it behaves the same on every machine: a new namespace otherwise inherits some of
-/// this from the machine, and waits for duplicate address detection or suppresses ICMP errors, which tests cannot afford.
+/// What a new host starts with, so that it behaves the same on every machine: a new namespace
+/// otherwise inherits some of this from the machine, and waits for duplicate address detection or
+/// suppresses ICMP errors, which tests cannot afford.
 const DEFAULTS: [(&str, &str); 9] = [
     ("net.ipv4.ip_forward", "0"),
     ("net.ipv4.conf.all.rp_filter", "0"),
@@ -30,11 +31,12 @@ const DEFAULTS: [(&str, &str); 9] = [
 
 /// A host: a network namespace with a name.
 ///
-/// It lives as long as a clone of it does, or a thread, socket or process that was started in it. Nothing is mounted or
-/// written anywhere, so that the end of the program is the end of the host.
+/// It lives as long as a clone of it does, or a thread, socket or process that was started in it.
+/// Nothing is mounted or written anywhere, so that the end of the program is the end of the host.
 ///
-/// A new host has `lo` up, no other device, forwards nothing, filters nothing by reverse path, accepts no router
-/// advertisements, does no duplicate address detection, and sends ICMP errors without a rate limit.
+/// A new host has `lo` up, no other device, forwards nothing, filters nothing by reverse path,
+/// accepts no router advertisements, does no duplicate address detection, and sends ICMP errors
+/// without a rate limit.
 #[derive(Clone, Debug)]
 pub struct Host {
     inner: Arc<Inner>,
@@ -47,15 +49,18 @@ struct Inner {
 }
 
 impl Host {
-    /// Makes a host. The name is for people: it appears in errors and thread names and need not be unique.
+    /// Makes a host. The name is for people: it appears in errors and thread names and need not be
+    /// unique.
     ///
     /// # Errors
     ///
-    /// [`Error::Enter`] when no namespace can be made, most often because [`enter`](crate::enter) was not called.
+    /// [`Error::Enter`] when no namespace can be made, most often because [`enter`](crate::enter)
+    /// was not called.
     ///
     /// # Privileges
     ///
-    /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the user namespace, which [`enter`](crate::enter) gives.
+    /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the user namespace, which [`enter`](crate::enter)
+    /// gives.
     pub fn new(name: &str) -> Result<Self> {
         let make = || -> Result<OwnedFd> {
             unshare_network()?;
@@ -82,9 +87,11 @@ impl Host {
         &self.inner.name
     }
 
-    /// Runs a closure inside the host and returns what it returns. Sockets made in it belong to the host for good.
+    /// Runs a closure inside the host and returns what it returns. Sockets made in it belong to the
+    /// host for good.
     ///
-    /// The closure runs on a thread of its own, since a thread is in one namespace and this one stays where it is.
+    /// The closure runs on a thread of its own, since a thread is in one namespace and this one
+    /// stays where it is.
     ///
     /// # Panics
     ///
@@ -129,7 +136,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] for a malformed key, [`Error::Io`] when there is no such sysctl or the kernel refuses the value.
+    /// [`Error::Key`] for a malformed key, [`Error::Io`] when there is no such sysctl or the kernel
+    /// refuses the value.
     pub fn sysctl(&self, key: &str, value: impl ToString) -> Result<()> {
         let value = value.to_string();
         self.try_run(|| sysctl::write(key, &value))?
@@ -155,12 +163,13 @@ impl Host {
         self.sysctl("net.ipv6.conf.all.forwarding", value)
     }
 
-    /// The command that gives a person a shell in this host from any other terminal, as the user who runs the program or
-    /// as root, for as long as the program runs.
+    /// The command that gives a person a shell in this host from any other terminal, as the user
+    /// who runs the program or as root, for as long as the program runs.
     ///
-    /// Without a program after it, nsenter(1) starts `$SHELL`. One program does not run in there: Debian's tcpdump, as user 0,
-    /// wants to become a user that the user namespace does not have. A real root runs it without entering that, as in
-    /// `nsenter --net=/proc/1234/fd/5 tcpdump -ni eth0`; everybody else uses [`capture`](crate::capture).
+    /// Without a program after it, nsenter(1) starts `$SHELL`. One program does not run in there:
+    /// Debian's tcpdump, as user 0, wants to become a user that the user namespace does not have. A
+    /// real root runs it without entering that, as in `nsenter --net=/proc/1234/fd/5 tcpdump -ni
+    /// eth0`; everybody else uses [`capture`](crate::capture).
     #[must_use]
     pub fn enter_command(&self) -> String {
         let process = std::process::id();
@@ -246,7 +255,8 @@ impl Host {
         links::wait_running(self, device)
     }
 
-    /// Switches an offload feature of a device on or off, by the name ethtool(8) lists, such as `tx-udp_tnl-segmentation`.
+    /// Switches an offload feature of a device on or off, by the name ethtool(8) lists, such as
+    /// `tx-udp_tnl-segmentation`.
     ///
     /// # Errors
     ///

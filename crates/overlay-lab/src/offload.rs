@@ -1,9 +1,8 @@
 //! Offload features of devices, by the ethtool ioctl.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
-use socket2::{Domain, Socket, Type};
+use crate::sys;
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
@@ -13,11 +12,10 @@ const NAME: usize = 32;
 
 /// Switches a feature of a device in the calling thread's namespace.
 pub(crate) fn set(device: &str, feature: &str, on: bool) -> io::Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    let Some(bit) = names(&socket, device)?.iter().position(|name| name == feature) else {
+    let Some(bit) = names(device)?.iter().position(|name| name == feature) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "no such feature"));
     };
-    match change(&socket, device, &[bit], on)? {
+    match change(device, &[bit], on)? {
         0 => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the device cannot change it")),
     }
@@ -25,40 +23,40 @@ pub(crate) fn set(device: &str, feature: &str, on: bool) -> io::Result<()> {
 
 /// Switches off whatever of the features the device has and can switch.
 pub(crate) fn clear_supported(device: &str, features: &[&str]) -> io::Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    let names = names(&socket, device)?;
+    let names = names(device)?;
     let bits: Vec<usize> =
         (0..names.len()).filter(|bit| features.contains(&names[*bit].as_str())).collect();
-    change(&socket, device, &bits, false).map(drop)
+    change(device, &bits, false).map(drop)
 }
 
 /// The kernel's names of the feature bits.
-fn names(socket: &Socket, device: &str) -> io::Result<Vec<String>> {
+fn names(device: &str) -> io::Result<Vec<String>> {
     // struct ethtool_sset_info: cmd, reserved, mask (u64), one length per bit
     let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];
     set_mask(&mut info, 1 << ETH_SS_FEATURES);
-    call(socket, device, &mut info)?;
+    call(device, &mut info)?;
     let count = info[4] as usize;
     // struct ethtool_gstrings: cmd, string set, len, names of 32 bytes
     let mut strings = vec![0_u32; 3 + count * NAME / 4];
     strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info[4]]);
-    call(socket, device, &mut strings)?;
+    call(device, &mut strings)?;
     let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let text = |name: &[u8]| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
     Ok(bytes.chunks(NAME).map(text).collect())
 }
 
 /// Asks for the bits; the answer is 0 when the device now is as asked.
-fn change(socket: &Socket, device: &str, bits: &[usize], on: bool) -> io::Result<i32> {
-    // struct ethtool_sfeatures: cmd, size, pairs of valid and requested for 32 features each; the kernel wants all blocks.
-    let blocks = names(socket, device)?.len().div_ceil(32);
+fn change(device: &str, bits: &[usize], on: bool) -> io::Result<i32> {
+    // struct ethtool_sfeatures: cmd, size, pairs of valid and requested for 32 features each; the
+    // kernel wants all blocks.
+    let blocks = names(device)?.len().div_ceil(32);
     let mut change = vec![0_u32; 2 + 2 * blocks];
     change[..2].copy_from_slice(&[ETHTOOL_SFEATURES, blocks as u32]);
     for bit in bits {
         change[2 + bit / 32 * 2] |= 1 << (bit % 32);
         change[3 + bit / 32 * 2] |= u32::from(on) << (bit % 32);
     }
-    call(socket, device, &mut change)
+    call(device, &mut change)
 }
 
 fn set_mask(info: &mut [u32; 5], mask: u64) {
@@ -67,18 +65,8 @@ fn set_mask(info: &mut [u32; 5], mask: u64) {
     info[3] = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
 }
 
-fn call(socket: &Socket, device: &str, command: &mut [u32]) -> io::Result<i32> {
-    // SAFETY: all zeroes are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if device.is_empty() || device.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
-    // SAFETY: `request` and the command it points to outlive the call, and every command above is long enough for what
-    // the kernel reads and writes by the counts in it.
-    let code = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
+fn call(device: &str, command: &mut [u32]) -> io::Result<i32> {
+    // SAFETY: every command of this module has the room that its counts promise, and the number of
+    // features, by which the kernel goes, is the same for as long as it runs.
+    unsafe { sys::ethtool(device, command) }
 }

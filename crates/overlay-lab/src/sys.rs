@@ -13,7 +13,8 @@ const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
 
 /// Sets an integer socket option.
 pub(crate) fn set_int(socket: impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads it.
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only
+    // reads it.
     let code = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -47,7 +48,8 @@ pub(crate) fn get_ints<const N: usize>(
     if code < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
-/// Opens a non-blocking packet socket that sees every frame of the device in the calling thread's namespace.
+/// Opens a non-blocking packet socket that sees every frame of the device in the calling thread's
+/// namespace.
 pub(crate) fn packet_socket(device: &str, options: &[(i32, i32)]) -> io::Result<Socket> {
     // Protocol 0 keeps it deaf until it is bound to the one device.
     let socket =
@@ -64,7 +66,8 @@ pub(crate) fn packet_socket(device: &str, options: &[(i32, i32)]) -> io::Result<
 /// Makes the buffers as large as the machine allows.
 pub(crate) fn large_buffers(socket: &Socket) {
     const WANTED: usize = 16 << 20;
-    // The kernel takes what its limit allows, and only a real root may go beyond: less is not an error.
+    // The kernel takes what its limit allows, and only a real root may go beyond: less is not an
+    // error.
     for (name, forced) in
         [(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE), (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE)]
     {
@@ -84,7 +87,8 @@ fn bind_packet(socket: &Socket, index: u32) -> io::Result<()> {
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    // SAFETY: the pointer and length describe `address`, which outlives the call; the kernel only reads it.
+    // SAFETY: the pointer and length describe `address`, which outlives the call; the kernel only
+    // reads it.
     let code = unsafe {
         libc::bind(
             socket.as_raw_fd(),
@@ -107,6 +111,46 @@ pub(crate) fn hardware_type(socket: &Socket) -> io::Result<u16> {
     }
     // family, protocol, index, then the type
     Ok(u16::from_ne_bytes([name.0[8], name.0[9]]))
+}
+
+/// Whether a device of the calling thread's namespace is up and can reach the other end
+/// (`IFF_RUNNING`).
+pub(crate) fn running(device: &str) -> io::Result<bool> {
+    let mut request = interface_request(device)?;
+    interface_ioctl(libc::SIOCGIFFLAGS as _, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has filled in the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(i32::from(flags) & libc::IFF_RUNNING != 0)
+}
+
+/// Runs an ethtool command, which is also the place of the answer.
+///
+/// # Safety
+///
+/// `command` is long enough for what the kernel reads and writes at such a command.
+pub(crate) unsafe fn ethtool(device: &str, command: &mut [u32]) -> io::Result<i32> {
+    let mut request = interface_request(device)?;
+    request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
+    interface_ioctl(libc::SIOCETHTOOL as _, &mut request)
+}
+
+fn interface_request(device: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all zeroes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if device.is_empty() || device.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *to = from as libc::c_char;
+    }
+    Ok(request)
+}
+
+fn interface_ioctl(name: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<i32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    // SAFETY: `request` and what it points to outlive the call.
+    let code = unsafe { libc::ioctl(socket.as_raw_fd(), name, std::ptr::from_mut(request)) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
 }
 
 /// A message, and what the kernel tells about it.
@@ -156,7 +200,8 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Messag
     header.msg_iovlen = 1;
     header.msg_control = (&raw mut control).cast();
     header.msg_controllen = control.0.len();
-    // SAFETY: every pointer in `header` is to a local or to `buffer` with its true length, and all outlive the call.
+    // SAFETY: every pointer in `header` is to a local or to `buffer` with its true length, and all
+    // outlive the call.
     let length = unsafe {
         libc::recvmsg(
             socket.as_fd().as_raw_fd(),
@@ -231,7 +276,8 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
-/// Waits until one of the descriptors is ready or the time is over; tells which are ready, errors included.
+/// Waits until one of the descriptors is ready or the time is over; tells which are ready, errors
+/// included.
 pub(crate) fn wait<const N: usize>(
     descriptors: [(BorrowedFd<'_>, PollFlags); N],
     timeout: Option<Duration>,

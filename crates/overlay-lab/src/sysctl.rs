@@ -17,7 +17,8 @@ pub(crate) fn read(key: &str) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-// As in sysctl(8): the first separator decides, so that `net/ipv4/conf/eth0.100/forwarding` reaches a device with a dot.
+// As in sysctl(8): the first separator decides, so that `net/ipv4/conf/eth0.100/forwarding` reaches
+// a device with a dot.
 fn path(key: &str) -> Result<String> {
     let slashed = match key.find(['.', '/']).map(|at| key.as_bytes()[at]) {
         Some(b'/') => key.to_owned(),

@@ -40,19 +40,20 @@ impl Throughput {
     }
 }
 
-/// Measures what one TCP flow carries from a host to an address of another, for a duration after a warm-up of a quarter of
-/// it (at most half a second).
+/// Measures what one TCP flow carries from a host to an address of another, for a duration after a
+/// warm-up of a quarter of it (at most half a second).
 ///
-/// The congestion control is set before the connection is made, because one that paces, such as BBR, leaves its pacing on
-/// when it is replaced later, and then everything looks equally slow. Socket buffers are left to the kernel, which lets
-/// them grow further than a program may ask for.
+/// The congestion control is set before the connection is made, because one that paces, such as
+/// BBR, leaves its pacing on when it is replaced later, and then everything looks equally slow.
+/// Socket buffers are left to the kernel, which lets them grow further than a program may ask for.
 ///
 /// It takes at most 4 seconds longer than the duration, whatever the path does.
 ///
 /// # Errors
 ///
-/// [`Error::TimedOut`] when no connection is made within 3 seconds or no byte arrives in the time measured; [`Error::Io`]
-/// when the connection is refused or broken, or `address` is not one of the receiver's.
+/// [`Error::TimedOut`] when no connection is made within 3 seconds or no byte arrives in the time
+/// measured; [`Error::Io`] when the connection is refused or broken, or `address` is not one of the
+/// receiver's.
 pub fn throughput(
     from: &Host,
     to: &Host,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::error::Result;
 use crate::host::Host;
 use crate::links;
+use crate::wire::{Wire, WireConfig};
 
 /// Joins two hosts by a cable: a veth pair, both ends up and running.
 ///
@@ -47,14 +48,14 @@ impl Switch {
         Ok(Self { host, ports: Arc::default() })
     }
 
-    /// Gives a host a device on the switch, with addresses, up and running. Returns the name of the switch's port, `p0`
-    /// for the first.
+    /// Gives a host a device on the switch, with addresses, up and running. Returns the name of the
+    /// switch's port, `p0` for the first.
     ///
     /// # Errors
     ///
     /// When the host has a device of that name already.
     pub fn plug(&self, host: &Host, device: &str, addresses: &[IpNet]) -> Result<String> {
-        let port = format!("p{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        let port = self.next_port();
         links::add_veth(host, device, &self.host, &port)?;
         links::set_master(&self.host, &port, BRIDGE)?;
         self.host.set_up(&port)?;
@@ -64,6 +65,31 @@ impl Switch {
         self.host.wait_running(&port)?;
         self.host.wait_running(BRIDGE)?;
         Ok(port)
+    }
+
+    /// Gives a host a device on the switch by a cable that loses and delays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::new`].
+    pub fn plug_wire(
+        &self,
+        host: &Host,
+        device: &str,
+        addresses: &[IpNet],
+        config: WireConfig,
+        seed: u64,
+    ) -> Result<Wire> {
+        let port = self.next_port();
+        let wire = Wire::new(host, device, &self.host, &port, config, seed)?;
+        links::set_master(&self.host, &port, BRIDGE)?;
+        host.addresses(device, addresses)?;
+        self.host.wait_running(BRIDGE)?;
+        Ok(wire)
+    }
+
+    fn next_port(&self) -> String {
+        format!("p{}", self.ports.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The host with the bridge `br0`: to capture, to set a port down, to change an MTU.
@@ -87,13 +113,13 @@ impl Host {
         self.addresses(name, addresses)
     }
 
-    /// Makes a container: a host whose `eth0`, with the addresses and default routes given, is plugged into a bridge of
-    /// this host. `port` is the name of this host's end.
+    /// Makes a container: a host whose `eth0`, with the addresses and default routes given, is
+    /// plugged into a bridge of this host. `port` is the name of this host's end.
     ///
     /// # Errors
     ///
-    /// When there is no such bridge, this host has a device of that name already, or a gateway is not on a network of the
-    /// container.
+    /// When there is no such bridge, this host has a device of that name already, or a gateway is
+    /// not on a network of the container.
     pub fn container(
         &self,
         name: &str,

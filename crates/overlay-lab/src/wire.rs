@@ -19,8 +19,8 @@ use crate::topology::connect;
 use crate::{offload, sys};
 use lane::Lane;
 
-/// Segmentation of tunnelled packets cannot be described to a packet socket: the inner kind of segmentation arrives
-/// without the tunnel around it. So it happens before the cable.
+/// Segmentation of tunnelled packets cannot be described to a packet socket: the inner kind of
+/// segmentation arrives without the tunnel around it. So it happens before the cable.
 const TUNNEL_SEGMENTATION: [&str; 7] = [
     "tx-gre-segmentation",
     "tx-gre-csum-segmentation",
@@ -35,7 +35,8 @@ const TUNNEL_SEGMENTATION: [&str; 7] = [
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct WireConfig {
-    /// Probability that a frame is lost, from 0 to 1. A segmentation-offloaded frame is lost as a whole. Default 0.
+    /// Probability that a frame is lost, from 0 to 1. A segmentation-offloaded frame is lost as a
+    /// whole. Default 0.
     pub loss: f64,
     /// Time a frame spends on the wire. Default none.
     pub delay: Duration,
@@ -97,11 +98,13 @@ struct Counters {
     dropped: AtomicU64,
 }
 
-/// A cable between two hosts that loses and delays frames in user space, since not every kernel can (netem).
+/// A cable between two hosts that loses and delays frames in user space, since not every kernel can
+/// (netem).
 ///
-/// Each host's device is a veth whose other end lies in a namespace in the middle, where one thread carries frames from
-/// one packet socket to the other. Checksum and segmentation offload work across it; segmentation of tunnelled packets is
-/// switched off on its ends. Which frames are lost depends on the seed and their order only.
+/// Each host's device is a veth whose other end lies in a namespace in the middle, where one thread
+/// carries frames from one packet socket to the other. Checksum and segmentation offload work
+/// across it; segmentation of tunnelled packets is switched off on its ends. Which frames are lost
+/// depends on the seed and their order only.
 ///
 /// Dropping it unplugs the cable: both devices disappear.
 #[derive(Debug)]
@@ -170,7 +173,8 @@ impl Wire {
         Ok(Self { shared, middle, ends, thread: Some(thread) })
     }
 
-    /// Changes how frames are treated from now on. Frames on the way keep their delay, and order is kept.
+    /// Changes how frames are treated from now on. Frames on the way keep their delay, and order is
+    /// kept.
     pub fn set(&self, config: WireConfig) {
         *self.shared.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }

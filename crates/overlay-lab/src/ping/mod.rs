@@ -3,7 +3,7 @@
 mod icmp;
 mod mtu;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -30,7 +30,8 @@ pub struct PingRequest {
     pub count: u16,
     /// Time from one request to the next. Default 20 ms.
     pub interval: Duration,
-    /// Payload of each request in bytes: the packet is 28 bytes larger for IPv4, 48 for IPv6. Default 56.
+    /// Payload of each request in bytes: the packet is 28 bytes larger for IPv4, 48 for IPv6.
+    /// Default 56.
     pub payload: usize,
     /// Forbids fragmentation anywhere, the sending host included. Default false.
     pub dont_fragment: bool,
@@ -126,7 +127,8 @@ pub struct PingReport {
     pub sent: u32,
     /// Requests that were answered correctly.
     pub received: u32,
-    /// Replies beyond the first to a request.
+    /// Replies beyond the first to a request, as far as they came before the last request was
+    /// settled.
     pub duplicates: u32,
     /// The first correct reply to each request, as they came.
     pub replies: Vec<Reply>,
@@ -227,13 +229,13 @@ fn by(from: &Option<IpAddr>) -> String {
 
 /// Sends ICMP echo requests from a host and listens for what comes back.
 ///
-/// It returns as soon as every request is answered, correctly or by an error, or after the timeout. Silence is not an
-/// error: see [`PingReport`].
+/// It returns as soon as every request is answered, correctly or by an error, or after the timeout.
+/// Silence is not an error: see [`PingReport`].
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when the socket cannot be set up as the request wants, for example with a source address that is not the
-/// host's. Whatever happens to a single request is in the report.
+/// [`Error::Io`] when the socket cannot be set up as the request wants, for example with a source
+/// address that is not the host's. Whatever happens to a single request is in the report.
 ///
 /// # Privileges
 ///
@@ -265,7 +267,7 @@ struct Ping<'a> {
     id: u16,
     /// When each request was sent, until it is settled.
     open: HashMap<u16, Instant>,
-    answered: HashMap<u16, ()>,
+    answered: HashSet<u16>,
     report: PingReport,
 }
 
@@ -279,7 +281,7 @@ impl<'a> Ping<'a> {
             socket,
             id,
             open: HashMap::new(),
-            answered: HashMap::new(),
+            answered: HashSet::new(),
             report: PingReport::default(),
         })
     }
@@ -368,7 +370,7 @@ impl<'a> Ping<'a> {
     fn settle(&mut self, from: IpAddr, heard: Heard) {
         let (Heard::Reply { seq, .. } | Heard::Error { seq, .. }) = heard;
         let Some(sent) = self.open.remove(&seq) else {
-            if self.answered.contains_key(&seq) && matches!(heard, Heard::Reply { .. }) {
+            if self.answered.contains(&seq) && matches!(heard, Heard::Reply { .. }) {
                 self.report.duplicates += 1;
             }
             return;
@@ -376,7 +378,7 @@ impl<'a> Ping<'a> {
         let error = match heard {
             Heard::Reply { ttl, payload, .. } => {
                 if payload == icmp::payload(self.id, seq, self.request.payload) {
-                    self.answered.insert(seq, ());
+                    self.answered.insert(seq);
                     self.report.received += 1;
                     self.report.replies.push(Reply {
                         seq,

@@ -13,15 +13,17 @@ const TRIES: u16 = 2;
 const PATIENCE: Duration = Duration::from_millis(300);
 const LARGEST: u32 = 65_535;
 
-/// Finds the size in bytes, IP header included, of the largest packet that passes from a host to an address unfragmented.
+/// Finds the size in bytes, IP header included, of the largest packet that passes from a host to an
+/// address unfragmented.
 ///
-/// It sends echo requests of different sizes and believes only replies: the MTU in a router's error is a size to try next,
-/// and a router that drops large packets in silence is found as well. What the kernel has learnt before is ignored.
-/// With silent drops it takes at most 12 seconds.
+/// It sends echo requests of different sizes and believes only replies: the MTU in a router's error
+/// is a size to try next, and a router that drops large packets in silence is found as well. What
+/// the kernel has learnt before is ignored. With silent drops it takes at most 12 seconds.
 ///
 /// # Errors
 ///
-/// [`Error::NoPath`] when not even the smallest packet is answered, [`Error::Io`] as [`ping`](super::ping).
+/// [`Error::NoPath`] when not even the smallest packet is answered, [`Error::Io`] as
+/// [`ping`](super::ping).
 ///
 /// # Privileges
 ///

@@ -94,7 +94,8 @@ impl Lane {
     }
 }
 
-/// The frame with its offload header; a VLAN tag is put back, and the place of the checksum moves with it.
+/// The frame with its offload header; a VLAN tag is put back, and the place of the checksum moves
+/// with it.
 fn whole(message: &sys::Message, bytes: &[u8]) -> Vec<u8> {
     const TAG: usize = 4;
     const ADDRESSES: usize = OFFLOAD + 12;

@@ -93,7 +93,8 @@ fn tcpdump() -> Outcome {
     ] {
         let file = directory.join(format!("overlay-lab-{}-{name}.pcap", std::process::id()));
         capture.write_pcap(&file)?;
-        // Run by a user 0 it would become a user that this user namespace does not have; one level deeper it is nobody.
+        // Run by a user 0 it would become a user that this user namespace does not have; one level
+        // deeper it is nobody.
         let output = Command::new("unshare").args(["--user", "tcpdump", "-nr"]).arg(&file).output();
         std::fs::remove_file(&file)?;
         let output = output?;

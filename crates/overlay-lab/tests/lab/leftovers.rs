@@ -61,7 +61,8 @@ fn namespace(link: PathBuf) -> Option<String> {
     target.starts_with("net:[").then_some(target)
 }
 
-/// The namespaces that any process holds by a thread, a descriptor or a mount, as far as this user can see.
+/// The namespaces that any process holds by a thread, a descriptor or a mount, as far as this user
+/// can see.
 fn held() -> HashSet<String> {
     let mut links = Vec::new();
     let mut found = HashSet::new();

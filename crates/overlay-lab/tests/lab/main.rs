@@ -60,8 +60,8 @@ fn address_pair(a: &Host, b: &Host) -> Result<()> {
     b.addresses("eth0", &nets(["10.0.0.2/24", "fd00::2/64"]))
 }
 
-/// `a - router - b`: networks 10.0.1.0/24 and fd00:1::/64, 10.0.2.0/24 and fd00:2::/64, hosts .1 and ::1, the router .254
-/// and ::fe.
+/// `a - router - b`: networks 10.0.1.0/24 and fd00:1::/64, 10.0.2.0/24 and fd00:2::/64, hosts .1
+/// and ::1, the router .254 and ::fe.
 fn routed() -> Result<(Host, Host, Host)> {
     let (a, router, b) = (Host::new("a")?, Host::new("router")?, Host::new("b")?);
     connect(&a, "eth0", &router, "left")?;

@@ -169,8 +169,8 @@ fn smallest_link() -> Outcome {
     for to in ips(["10.0.2.1", "fd00:2::1"]) {
         assert_eq!(path_mtu(&a, to)?, 1450);
     }
-    // The far end drops what the router thinks will fit, and nobody says so. A veth receives four bytes more than its MTU,
-    // the room for a VLAN tag.
+    // The far end drops what the router thinks will fit, and nobody says so. A veth receives four
+    // bytes more than its MTU, the room for a VLAN tag.
     b.mtu("eth0", 1400)?;
     assert_eq!(path_mtu(&a, ips(["10.0.2.1"])[0])?, 1404);
     Ok(())

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use overlay_lab::{Host, PingRequest, Wire, WireConfig, path_mtu, ping, throughput};
+use overlay_lab::{Host, PingRequest, Switch, Wire, WireConfig, path_mtu, ping, throughput};
 
-use crate::{Case, Outcome, address_pair, ips};
+use crate::{Case, Outcome, address_pair, ips, nets};
 
-pub(crate) const CASES: [Case; 6] = [
+pub(crate) const CASES: [Case; 8] = [
     ("a perfect wire carries everything", perfect),
     ("a wire loses what it should", loss),
     ("a wire delays both ways", delay),
     ("a full wire drops", full),
     ("a wire has an MTU", mtu),
     ("TCP crosses a wire in large segments", tcp),
+    ("without segmentation offload packets have the MTU's size", segmented),
+    ("a wire plugs into a switch", switched),
 ];
 
 fn wired(config: WireConfig, seed: u64) -> overlay_lab::Result<(Host, Host, Wire)> {
@@ -130,5 +132,37 @@ fn tcp() -> Outcome {
         let per_frame = measured.bytes / frames.max(1);
         assert!(per_frame > 3000, "{per_frame} bytes in a frame: not segmented late");
     }
+    Ok(())
+}
+
+fn segmented() -> Outcome {
+    let (a, b, wire) = wired(WireConfig::new(), 1)?;
+    a.feature("eth0", "tx-tcp-segmentation", false)?;
+    a.feature("eth0", "tx-tcp6-segmentation", false)?;
+    for to in ips(["10.0.0.2", "fd00::2"]) {
+        let before = wire.stats()[0];
+        let measured = throughput(&a, &b, to, Duration::from_millis(300))?;
+        let after = wire.stats()[0];
+        let per_frame = measured.bytes / (after.forwarded - before.forwarded).max(1);
+        assert!(per_frame < 1500, "{per_frame} bytes in a frame");
+    }
+    Ok(())
+}
+
+fn switched() -> Outcome {
+    let (a, b, switch) = (Host::new("a")?, Host::new("b")?, Switch::new("switch")?);
+    let config = WireConfig::new().delay(Duration::from_millis(10));
+    let wire = switch.plug_wire(&a, "eth0", &nets(["10.0.0.1/24", "fd00::1/64"]), config, 1)?;
+    switch.plug(&b, "eth0", &nets(["10.0.0.2/24", "fd00::2/64"]))?;
+    for to in ips(["10.0.0.2", "fd00::2"]) {
+        let report = ping(&a, &PingRequest::to(to))?;
+        assert!(
+            report.perfect() && report.replies[0].rtt >= Duration::from_millis(20),
+            "{report:?}"
+        );
+    }
+    wire.set(WireConfig::new().loss(1.0));
+    let request = PingRequest::to(ips(["fd00::2"])[0]).timeout(Duration::from_millis(100));
+    assert_eq!(ping(&a, &request)?.received, 0);
     Ok(())
 }
