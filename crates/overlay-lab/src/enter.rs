@@ -59,7 +59,7 @@ pub fn enter() -> Result<()> {
             NETWORK_ONLY
         }
     };
-    links::loopback_up("the program")?;
+    links::loopback_up("the program").map(drop)?;
     STATE.store(state, Ordering::Relaxed);
     Ok(())
 }

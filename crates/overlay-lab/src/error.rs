@@ -23,6 +23,21 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The kernel refused a change of a device, an address or a route.
+    #[error("{operation} {object}: {source}")]
+    Netlink {
+        /// What was tried.
+        operation: &'static str,
+        /// What it was tried on.
+        object: String,
+        /// What the kernel answered, and to which request.
+        source: overlay_netlink::Error,
+    },
+
+    /// The kernel has no devices of such a name.
+    #[error(transparent)]
+    Name(#[from] overlay_netlink::InvalidIfName),
+
     /// A sysctl key is not of the form `net.ipv4.ip_forward` or `net/ipv4/ip_forward`.
     #[error("sysctl key {key:?} is not a dotted or slashed path")]
     Key {
@@ -61,6 +76,14 @@ impl Error {
     ) -> Self {
         Self::Io { operation, object: object.into(), source: source.into() }
     }
+
+    pub(crate) fn netlink(
+        operation: &'static str,
+        object: String,
+        source: overlay_netlink::Error,
+    ) -> Self {
+        Self::Netlink { operation, object, source }
+    }
 }
 
 /// Why [`enter`](crate::enter) could not give the program a network namespace of its own, and what
@@ -70,7 +93,8 @@ impl Error {
 pub enum EnterError {
     /// The kernel moves only a single-threaded process into a user namespace.
     #[error(
-        "the process already has {count} threads; call overlay_lab::enter() first in main, before anything starts a thread"
+        "the process already has {count} threads; \
+         call overlay_lab::enter() first in main, before anything starts a thread"
     )]
     Threads {
         /// Threads found, this one included.
@@ -86,7 +110,8 @@ pub enum EnterError {
 
     /// Ubuntu's AppArmor takes all privileges from a new user namespace.
     #[error(
-        "kernel.apparmor_restrict_unprivileged_userns is 1, which takes the privileges from user namespaces; \
+        "kernel.apparmor_restrict_unprivileged_userns is 1, \
+         which takes the privileges from user namespaces; \
          run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root, \
          give the program an AppArmor profile with `userns,`, or run it as root"
     )]
@@ -94,7 +119,8 @@ pub enum EnterError {
 
     /// A limit on the number of namespaces is reached, possibly because it is zero.
     #[error(
-        "{sysctl} is {limit}: no more namespaces may be made; raise it with `sysctl -w {sysctl}=10000` as root"
+        "{sysctl} is {limit}: no more namespaces may be made; \
+         raise it with `sysctl -w {sysctl}=10000` as root"
     )]
     Limit {
         /// The sysctl that holds the limit.
@@ -114,8 +140,9 @@ pub enum EnterError {
 
     /// Something else said no: a seccomp filter, an SELinux or other security policy, a chroot.
     #[error(
-        "making a namespace is forbidden ({source}), and no known sysctl is the reason; in a container start it with \
-         `--security-opt seccomp=unconfined` or `--privileged`; in a chroot leave it; otherwise look for a security policy"
+        "making a namespace is forbidden ({source}), and no known sysctl is the reason; \
+         in a container start it with `--security-opt seccomp=unconfined` or `--privileged`; \
+         in a chroot leave it; otherwise look for a security policy"
     )]
     Forbidden {
         /// What the kernel answered.

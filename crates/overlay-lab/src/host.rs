@@ -1,13 +1,13 @@
 //! A host: a network namespace held by a file descriptor.
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use ipnet::IpNet;
+use overlay_netlink::{Namespace, Socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::enter::{in_user_namespace, unshare_network};
@@ -45,7 +45,9 @@ pub struct Host {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    namespace: OwnedFd,
+    namespace: Namespace,
+    /// For what the lab itself does; it was opened inside and stays there.
+    socket: Mutex<Socket>,
 }
 
 impl Host {
@@ -62,23 +64,24 @@ impl Host {
     /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the user namespace, which [`enter`](crate::enter)
     /// gives.
     pub fn new(name: &str) -> Result<Self> {
-        let make = || -> Result<OwnedFd> {
+        let make = || -> Result<Inner> {
             unshare_network()?;
-            links::loopback_up(name)?;
+            let socket = Mutex::new(links::loopback_up(name)?);
             for (key, value) in DEFAULTS {
                 sysctl::write(key, value)?;
             }
-            let path = "/proc/thread-self/ns/net";
-            Ok(File::open(path).map_err(|error| Error::io("open", path, error))?.into())
+            let namespace = Namespace::current()
+                .map_err(|error| Error::netlink("open the namespace of", name.to_owned(), error))?;
+            Ok(Inner { name: name.to_owned(), namespace, socket })
         };
-        let namespace = thread::scope(|scope| {
+        let inner = thread::scope(|scope| {
             let thread = thread::Builder::new()
                 .name(thread_name(name, "new"))
                 .spawn_scoped(scope, make)
                 .map_err(|error| Error::io("start a thread for", name, error))?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })?;
-        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), namespace }) })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The name given to [`Host::new`].
@@ -126,8 +129,31 @@ impl Host {
     }
 
     fn move_here(&self) -> Result<()> {
-        move_into_link_name_space(self.inner.namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|error| Error::io("move a thread into", self.name(), error))
+    }
+
+    /// The host's network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.inner.namespace
+    }
+
+    /// Opens a netlink socket inside the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netlink`] when the operating system gives none.
+    pub fn socket(&self) -> Result<Socket> {
+        Socket::open_in(self.namespace())
+            .map_err(|error| Error::netlink("open a socket in", self.name().to_owned(), error))
+    }
+
+    pub(crate) fn tell<T>(
+        &self,
+        request: impl FnOnce(&mut Socket) -> Result<T, overlay_netlink::Error>,
+    ) -> Result<T, overlay_netlink::Error> {
+        request(&mut self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets a sysctl of the host, for example `net.ipv4.conf.eth0.forwarding` to `1`.
@@ -173,7 +199,7 @@ impl Host {
     #[must_use]
     pub fn enter_command(&self) -> String {
         let process = std::process::id();
-        let network = format!("--net=/proc/{process}/fd/{}", self.inner.namespace.as_raw_fd());
+        let network = format!("--net=/proc/{process}/fd/{}", self.as_fd().as_raw_fd());
         if in_user_namespace() {
             format!("nsenter --target {process} --user --preserve-credentials {network}")
         } else {

@@ -1,92 +1,106 @@
 //! Everything the lab tells the kernel about devices, addresses and routes.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use overlay_netlink::{Address, Bridge, Hop, IfName, Link, LinkKind, Route, Socket, VethPeer};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::sys;
 
-fn ip(object: &str, args: &[&str]) -> Result<()> {
-    let out = Command::new("ip").args(args).output().map_err(|e| Error::io("ip", object, e))?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    Err(Error::io("ip", format!("{object} {args:?}"), std::io::Error::other(text)))
+/// Sets `lo` of the calling thread's namespace up and returns the socket that did it, which stays in that namespace.
+pub(crate) fn loopback_up(host: &str) -> Result<Socket> {
+    let failed = |error| Error::netlink("set up", format!("lo of {host}"), error);
+    let mut socket = Socket::open().map_err(failed)?;
+    let lo: Link = Link::named(name("lo")?).up();
+    socket.change(&lo).map_err(failed)?;
+    Ok(socket)
 }
 
-fn path(host: &Host) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), host.as_fd().as_raw_fd())
+/// Makes a veth pair, both ends up.
+pub(crate) fn add_veth(a: &Host, a_device: &str, b: &Host, b_device: &str) -> Result<()> {
+    let mut peer = VethPeer::new(name(b_device)?);
+    peer.namespace = Some(b.namespace().as_link_namespace());
+    peer.up = true;
+    let link: Link = Link::new(name(a_device)?, LinkKind::Veth(Some(Box::new(peer)))).up();
+    let object = format!("{} to {}", a.object(a_device), b.object(b_device));
+    a.tell(|socket| socket.add(&link)).map_err(|error| Error::netlink("connect", object, error))
 }
 
-/// Sets `lo` of the calling thread's namespace up.
-pub(crate) fn loopback_up(host: &str) -> Result<()> {
-    ip(host, &["link", "set", "lo", "up"])
-}
-
-pub(crate) fn add_veth(a: &Host, a_name: &str, b: &Host, b_name: &str) -> Result<()> {
-    let there = path(b);
-    a.try_run(|| {
-        ip(
-            a.name(),
-            &["link", "add", a_name, "type", "veth", "peer", "name", b_name, "netns", &there],
-        )
-    })?
-}
-
-pub(crate) fn add_bridge(host: &Host, name: &str) -> Result<()> {
-    host.try_run(|| ip(host.name(), &["link", "add", name, "type", "bridge"]))?
+/// Makes a bridge, up.
+pub(crate) fn add_bridge(host: &Host, device: &str, bridge: Bridge) -> Result<()> {
+    let link: Link = Link::new(name(device)?, LinkKind::Bridge(bridge)).up();
+    host.tell(|socket| socket.add(&link))
+        .map_err(|error| Error::netlink("add bridge", host.object(device), error))
 }
 
 pub(crate) fn set_master(host: &Host, port: &str, bridge: &str) -> Result<()> {
-    host.try_run(|| ip(host.name(), &["link", "set", port, "master", bridge]))?
+    let (port_name, bridge_name) = (name(port)?, name(bridge)?);
+    host.tell(|socket| {
+        let mut link: Link = Link::named(port_name);
+        link.master = socket.link(&bridge_name)?.index;
+        socket.change(&link)
+    })
+    .map_err(|error| Error::netlink("plug", format!("{port} into {}", host.object(bridge)), error))
 }
 
 pub(crate) fn set_up(host: &Host, device: &str, up: bool) -> Result<()> {
-    host.try_run(|| ip(host.name(), &["link", "set", device, if up { "up" } else { "down" }]))?
+    let link: Link = Link::named(name(device)?);
+    let link = if up { link.up() } else { link.down() };
+    let operation = if up { "set up" } else { "set down" };
+    host.tell(|socket| socket.change(&link))
+        .map_err(|error| Error::netlink(operation, host.object(device), error))
 }
 
 pub(crate) fn set_mtu(host: &Host, device: &str, mtu: u32) -> Result<()> {
-    host.try_run(|| ip(host.name(), &["link", "set", device, "mtu", &mtu.to_string()]))?
+    let link: Link = Link::named(name(device)?).mtu(mtu);
+    host.tell(|socket| socket.change(&link))
+        .map_err(|error| Error::netlink("set the MTU of", host.object(device), error))
 }
 
 pub(crate) fn add_address(host: &Host, device: &str, address: IpNet) -> Result<()> {
-    let text = address.to_string();
-    let nodad: &[&str] = if address.addr().is_ipv6() { &["nodad"] } else { &[] };
-    host.try_run(|| {
-        ip(host.name(), &[&["addr", "add", text.as_str(), "dev", device], nodad].concat())
-    })?
+    let device_name = name(device)?;
+    host.tell(|socket| {
+        let index = socket.link(&device_name)?.index.unwrap_or_default();
+        socket.add(&Address::new(address, index).nodad())
+    })
+    .map_err(|error| {
+        Error::netlink("add address", format!("{address} to {}", host.object(device)), error)
+    })
 }
 
 pub(crate) fn add_route(host: &Host, to: IpNet, via: IpAddr) -> Result<()> {
-    host.try_run(|| ip(host.name(), &["route", "add", &to.to_string(), "via", &via.to_string()]))?
+    let route: Route = Route::to(to).hop(Hop::via(via));
+    host.tell(|socket| socket.add(&route)).map_err(|error| {
+        Error::netlink("add route", format!("{to} via {via} to {}", host.name()), error)
+    })
 }
 
-fn running(host: &Host, device: &str) -> Result<bool> {
-    let out = host
-        .try_run(|| Command::new("ip").args(["link", "show", device]).output())?
-        .map_err(|e| Error::io("ip", device, e))?;
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    Ok(text.contains("LOWER_UP") && (text.contains("state UP") || text.contains("state UNKNOWN")))
-}
-
+/// Waits until a device can send.
 pub(crate) fn wait_running(host: &Host, device: &str) -> Result<()> {
-    let limit = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(2);
+    let device_name = name(device)?;
     let start = Instant::now();
-    while !running(host, device)? {
-        if start.elapsed() > limit {
+    let failed = |error| Error::io("wait for", host.object(device), error);
+    while !host.try_run(|| sys::running(device))?.map_err(failed)? {
+        if start.elapsed() > LIMIT {
             return Err(Error::TimedOut {
                 operation: "wait for",
                 object: host.object(device),
-                after: limit,
+                after: LIMIT,
             });
         }
         thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
+    // The kernel marks the device running just before it lets it send, and answers this after both.
+    host.tell(|socket| socket.link(&device_name))
+        .map(drop)
+        .map_err(|error| Error::netlink("wait for", host.object(device), error))
+}
+
+fn name(device: &str) -> Result<IfName> {
+    Ok(IfName::new(device)?)
 }

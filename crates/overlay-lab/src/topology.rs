@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
+use overlay_netlink::Bridge;
 
 use crate::error::Result;
 use crate::host::Host;
@@ -18,8 +19,6 @@ use crate::wire::{Wire, WireConfig};
 /// When one of the hosts has a device of that name already.
 pub fn connect(a: &Host, a_device: &str, b: &Host, b_device: &str) -> Result<()> {
     links::add_veth(a, a_device, b, b_device)?;
-    a.set_up(a_device)?;
-    b.set_up(b_device)?;
     a.wait_running(a_device)?;
     b.wait_running(b_device)
 }
@@ -44,7 +43,10 @@ impl Switch {
         let host = Host::new(name)?;
         // The switch is not a host on the network it carries.
         host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)?;
-        host.bridge(BRIDGE, &[])?;
+        let mut bridge = Bridge::default();
+        // Without a querier it would guess who wants which group.
+        bridge.mcast_snooping = Some(false);
+        links::add_bridge(&host, BRIDGE, bridge)?;
         Ok(Self { host, ports: Arc::default() })
     }
 
@@ -58,8 +60,6 @@ impl Switch {
         let port = self.next_port();
         links::add_veth(host, device, &self.host, &port)?;
         links::set_master(&self.host, &port, BRIDGE)?;
-        self.host.set_up(&port)?;
-        host.set_up(device)?;
         host.addresses(device, addresses)?;
         host.wait_running(device)?;
         self.host.wait_running(&port)?;
@@ -108,8 +108,7 @@ impl Host {
     ///
     /// When the host has a device of that name already.
     pub fn bridge(&self, name: &str, addresses: &[IpNet]) -> Result<()> {
-        links::add_bridge(self, name)?;
-        self.set_up(name)?;
+        links::add_bridge(self, name, Bridge::default())?;
         self.addresses(name, addresses)
     }
 
@@ -132,8 +131,6 @@ impl Host {
         let container = Self::new(name)?;
         links::add_veth(&container, DEVICE, self, port)?;
         links::set_master(self, port, bridge)?;
-        self.set_up(port)?;
-        container.set_up(DEVICE)?;
         container.addresses(DEVICE, addresses)?;
         container.default_routes(gateways)?;
         container.wait_running(DEVICE)?;
