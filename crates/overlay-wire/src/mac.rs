@@ -138,9 +138,14 @@ mod tests {
 
     #[test]
     fn malformed_text_is_refused() {
-        for text in
-            ["", "02", "02:38:4a:12:3b", "02:38:4a:12:3b:43:00", "+2:38:4a:12:3b:43", "0238.4a12.3b43"]
-        {
+        for text in [
+            "",
+            "02",
+            "02:38:4a:12:3b",
+            "02:38:4a:12:3b:43:00",
+            "+2:38:4a:12:3b:43",
+            "0238.4a12.3b43",
+        ] {
             assert_eq!(text.parse::<MacAddr>(), Err(ParseMacAddrError), "{text}");
         }
     }

@@ -100,7 +100,10 @@ mod tests {
         assert_eq!(Vni::new(0).unwrap().get(), 0);
         assert_eq!(Vni::new(0xff_ffff), Ok(Vni::MAX));
         let error = Vni::new(1 << 24).unwrap_err();
-        assert_eq!(error.to_string(), "not a VNI: expected a number from 0 to 16777215, found 16777216");
+        assert_eq!(
+            error.to_string(),
+            "not a VNI: expected a number from 0 to 16777215, found 16777216"
+        );
     }
 
     #[test]
