@@ -5,7 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use overlay_netlink::{Address, Bridge, Hop, IfName, Link, LinkKind, Route, Socket, VethPeer};
+use overlay_netlink::{
+    Address, Bridge, Hop, IfName, Link, LinkKind, Route, RouteKind, RouteQuery, Socket, VethPeer,
+};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -24,10 +26,11 @@ pub(crate) fn loopback_up(host: &str) -> Result<Socket> {
 pub(crate) fn add_veth(a: &Host, a_device: &str, b: &Host, b_device: &str) -> Result<()> {
     let mut peer = VethPeer::new(name(b_device)?);
     peer.namespace = Some(b.namespace().as_link_namespace());
-    peer.up = true;
     let link: Link = Link::new(name(a_device)?, LinkKind::Veth(Some(Box::new(peer)))).up();
     let object = format!("{} to {}", a.object(a_device), b.object(b_device));
-    a.tell(|socket| socket.add(&link)).map_err(|error| Error::netlink("connect", object, error))
+    a.tell(|socket| socket.add(&link)).map_err(|error| Error::netlink("connect", object, error))?;
+    // Not in the same request: the kernel would set it up before it has an other end.
+    set_up(b, b_device, true)
 }
 
 /// Makes a bridge, up.
@@ -61,15 +64,27 @@ pub(crate) fn set_mtu(host: &Host, device: &str, mtu: u32) -> Result<()> {
         .map_err(|error| Error::netlink("set the MTU of", host.object(device), error))
 }
 
+/// Adds an address that others can reach when this returns, if the device is up.
 pub(crate) fn add_address(host: &Host, device: &str, address: IpNet) -> Result<()> {
     let device_name = name(device)?;
-    host.tell(|socket| {
-        let index = socket.link(&device_name)?.index.unwrap_or_default();
-        socket.add(&Address::new(address, index).nodad())
-    })
-    .map_err(|error| {
-        Error::netlink("add address", format!("{address} to {}", host.object(device)), error)
-    })
+    let object = || format!("{address} to {}", host.object(device));
+    let failed = |error| Error::netlink("add address", object(), error);
+    let up = host
+        .tell(|socket| {
+            let link = socket.link(&device_name)?;
+            let index = link.index.unwrap_or_default();
+            socket.add(&Address::new(address, index).nodad()).map(|()| link.up == Some(true))
+        })
+        .map_err(failed)?;
+    // The kernel begins to answer neighbour solicitations for an IPv6 address a moment later, on a
+    // thread of its own; the last thing that thread does is to make the local route.
+    let query = RouteQuery::to(address.addr());
+    let ready = || match host.tell(|socket| socket.route(&query)) {
+        Ok(route) => Ok(route.kind == RouteKind::Local),
+        Err(error) if error.errno().is_some() => Ok(false),
+        Err(error) => Err(failed(error)),
+    };
+    if up && address.addr().is_ipv6() { wait_until(ready, object) } else { Ok(()) }
 }
 
 pub(crate) fn add_route(host: &Host, to: IpNet, via: IpAddr) -> Result<()> {
@@ -81,24 +96,29 @@ pub(crate) fn add_route(host: &Host, to: IpNet, via: IpAddr) -> Result<()> {
 
 /// Waits until a device can send.
 pub(crate) fn wait_running(host: &Host, device: &str) -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(2);
     let device_name = name(device)?;
-    let start = Instant::now();
     let failed = |error| Error::io("wait for", host.object(device), error);
-    while !host.try_run(|| sys::running(device))?.map_err(failed)? {
-        if start.elapsed() > LIMIT {
-            return Err(Error::TimedOut {
-                operation: "wait for",
-                object: host.object(device),
-                after: LIMIT,
-            });
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    let running = || host.try_run(|| sys::running(device))?.map_err(failed);
+    wait_until(running, || host.object(device))?;
     // The kernel marks the device running just before it lets it send, and answers this after both.
     host.tell(|socket| socket.link(&device_name))
         .map(drop)
         .map_err(|error| Error::netlink("wait for", host.object(device), error))
+}
+
+fn wait_until(
+    mut ready: impl FnMut() -> Result<bool>,
+    object: impl FnOnce() -> String,
+) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let start = Instant::now();
+    while !ready()? {
+        if start.elapsed() > LIMIT {
+            return Err(Error::TimedOut { operation: "wait for", object: object(), after: LIMIT });
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn name(device: &str) -> Result<IfName> {

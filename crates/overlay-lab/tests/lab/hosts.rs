@@ -145,7 +145,8 @@ fn flap() -> Outcome {
     assert_eq!(gone.received, 0, "{gone:?}");
     a.addresses("eth0", &nets(["fd00::1/64"]))?;
     b.addresses("eth0", &nets(["fd00::2/64"]))?;
-    assert!(ping(&a, &PingRequest::to(address[1]))?.perfect());
+    let report = ping(&a, &PingRequest::to(address[1]))?;
+    assert!(report.perfect(), "{report:?}");
     Ok(())
 }
 
