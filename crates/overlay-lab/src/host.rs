@@ -265,7 +265,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When there is no such device, or it does not run within two seconds.
+    /// When there is no such device, or it does not run within 5 seconds.
     pub fn flap(&self, device: &str) -> Result<()> {
         self.set_down(device)?;
         self.set_up(device)?;
@@ -276,7 +276,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] after two seconds.
+    /// [`Error::TimedOut`] after 5 seconds.
     pub fn wait_running(&self, device: &str) -> Result<()> {
         links::wait_running(self, device)
     }

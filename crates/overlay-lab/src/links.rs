@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use overlay_netlink::{
-    Address, Bridge, Hop, IfName, Link, LinkKind, Route, RouteKind, RouteQuery, Socket, VethPeer,
+    Address, Bridge, Hop, IfName, Link, LinkKind, Route, RouteFilter, Socket, VethPeer, table,
 };
 
 use crate::error::{Error, Result};
@@ -69,20 +69,22 @@ pub(crate) fn add_address(host: &Host, device: &str, address: IpNet) -> Result<(
     let device_name = name(device)?;
     let object = || format!("{address} to {}", host.object(device));
     let failed = |error| Error::netlink("add address", object(), error);
-    let up = host
+    let (index, up) = host
         .tell(|socket| {
             let link = socket.link(&device_name)?;
             let index = link.index.unwrap_or_default();
-            socket.add(&Address::new(address, index).nodad()).map(|()| link.up == Some(true))
+            socket.add(&Address::new(address, index).nodad())?;
+            Ok((index, link.up == Some(true)))
         })
         .map_err(failed)?;
     // The kernel begins to answer neighbour solicitations for an IPv6 address a moment later, on a
     // thread of its own; the last thing that thread does is to make the local route.
-    let query = RouteQuery::to(address.addr());
-    let ready = || match host.tell(|socket| socket.route(&query)) {
-        Ok(route) => Ok(route.kind == RouteKind::Local),
-        Err(error) if error.errno().is_some() => Ok(false),
-        Err(error) => Err(failed(error)),
+    let mut filter = RouteFilter::table(table::LOCAL);
+    filter.dev = Some(index);
+    let own = IpNet::from(address.addr());
+    let ready = || {
+        let routes: Vec<Route> = host.tell(|socket| socket.list(&filter)).map_err(failed)?;
+        Ok(routes.iter().any(|route| route.dst == own))
     };
     if up && address.addr().is_ipv6() { wait_until(ready, object) } else { Ok(()) }
 }
@@ -110,7 +112,7 @@ fn wait_until(
     mut ready: impl FnMut() -> Result<bool>,
     object: impl FnOnce() -> String,
 ) -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(5);
     let start = Instant::now();
     while !ready()? {
         if start.elapsed() > LIMIT {
