@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use ipnet::IpNet;
 use overlay_netlink::{Namespace, Socket};
+use overlay_wire::MacAddr;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::enter::{in_user_namespace, unshare_network};
@@ -232,6 +233,15 @@ impl Host {
     /// As [`Host::route`].
     pub fn default_routes(&self, gateways: &[IpAddr]) -> Result<()> {
         gateways.iter().try_for_each(|gateway| self.route(everything(*gateway), *gateway))
+    }
+
+    /// The MAC address of a device, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device.
+    pub fn mac(&self, device: &str) -> Result<Option<MacAddr>> {
+        links::mac(self, device)
     }
 
     /// Sets the MTU of a device, in bytes of IP packet.

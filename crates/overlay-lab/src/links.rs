@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use overlay_netlink::{
     Address, Bridge, Hop, IfName, Link, LinkKind, Route, RouteFilter, Socket, VethPeer, table,
 };
+use overlay_wire::MacAddr;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -62,6 +63,13 @@ pub(crate) fn set_mtu(host: &Host, device: &str, mtu: u32) -> Result<()> {
     let link: Link = Link::named(name(device)?).mtu(mtu);
     host.tell(|socket| socket.change(&link))
         .map_err(|error| Error::netlink("set the MTU of", host.object(device), error))
+}
+
+pub(crate) fn mac(host: &Host, device: &str) -> Result<Option<MacAddr>> {
+    let device_name = name(device)?;
+    host.tell(|socket| socket.link(&device_name))
+        .map(|link| link.address)
+        .map_err(|error| Error::netlink("read the MAC address of", host.object(device), error))
 }
 
 /// Adds an address that others can reach when this returns, if the device is up.

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use overlay_lab::{Error, Host, PingRequest, Switch, cannot_run, ping};
+use overlay_lab::{Error, Host, PingRequest, Switch, cannot_run, connect, ping};
 
 use crate::{Case, Outcome, ips, nets, pair};
 
@@ -30,6 +30,9 @@ fn apart() -> Outcome {
     assert_ne!(inode(&a), inode(&b));
     assert_eq!(inode(&a), inode(&a.clone()));
     assert_eq!(a.name(), "a");
+    connect(&a, "eth0", &b, "eth0")?;
+    let (left, right) = (a.mac("eth0")?, b.mac("eth0")?);
+    assert!(left.is_some() && right.is_some() && left != right);
     Ok(())
 }
 

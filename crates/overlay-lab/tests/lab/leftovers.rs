@@ -1,14 +1,16 @@
 //! Nothing is left behind, whatever happens to the program.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use overlay_lab::{Host, Switch, Wire, WireConfig, capture};
+use overlay_netlink::{IfName, Link, LinkKind, Namespace, VethPeer};
 
 use crate::{Case, Outcome};
 
@@ -88,35 +90,48 @@ fn killed() -> Outcome {
     let mut child =
         Command::new(std::env::current_exe()?).env(CHILD, "1").stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().expect("a pipe");
-    let mut made = HashSet::new();
+    let mut made = HashMap::new();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        if line == DONE {
-            break;
-        }
-        made.insert(line.split(' ').next().unwrap_or_default().to_owned());
+        let Some((namespace, path)) = line.split_once(' ') else { break };
+        made.insert(namespace.to_owned(), path.to_owned());
     }
     let before = held();
-    let seen = made.iter().filter(|namespace| before.contains(*namespace)).count();
+    let seen = made.keys().filter(|namespace| before.contains(*namespace)).count();
+    // A cable from here into each: when the namespace at the other end is gone, so is this end.
+    let witness = Host::new("witness")?;
+    let mut socket = witness.socket()?;
+    let mut cables = Vec::new();
+    for (number, path) in made.values().enumerate() {
+        let there = Namespace::from_path(path)?;
+        let mut peer = VethPeer::new("witness".parse()?);
+        peer.namespace = Some(there.as_link_namespace());
+        let cable: IfName = format!("cable{number}").parse()?;
+        let link: Link = Link::new(cable, LinkKind::Veth(Some(Box::new(peer))));
+        socket.add(&link)?;
+        cables.push(cable);
+    }
     child.kill()?;
     child.wait()?;
     assert_eq!((made.len(), seen), (7, 7), "six hosts and the program itself");
     let after = held();
-    let left: Vec<&String> = made.iter().filter(|namespace| after.contains(*namespace)).collect();
+    let left: Vec<_> = made.keys().filter(|namespace| after.contains(*namespace)).collect();
     assert!(left.is_empty(), "still held: {left:?}");
+    // The kernel takes namespaces apart on a thread of its own.
+    let start = Instant::now();
+    for cable in cables {
+        while socket.link(&cable).is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{cable} still leads somewhere");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
     Ok(())
 }
 
 fn dropped() -> Outcome {
     let host = Host::new("host")?;
-    let inode = namespace(
-        format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&host))
-        )
-        .into(),
-    )
-    .expect("a namespace");
+    let inode = namespace(format!("/proc/self/fd/{}", host.as_fd().as_raw_fd()).into())
+        .expect("a namespace");
     assert!(held().contains(&inode));
     let clone = host.clone();
     drop(host);

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use overlay_lab::{Host, PingRequest, Switch, Wire, WireConfig, path_mtu, ping, throughput};
+use overlay_lab::{
+    Host, PingRequest, Switch, Wire, WireConfig, cannot_run, path_mtu, ping, throughput,
+};
+use overlay_netlink::{Link, LinkKind, Vxlan};
+use overlay_wire::Vni;
 
 use crate::{Case, Outcome, address_pair, ips, nets};
 
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 9] = [
     ("a perfect wire carries everything", perfect),
     ("a wire loses what it should", loss),
     ("a wire delays both ways", delay),
@@ -15,6 +19,7 @@ pub(crate) const CASES: [Case; 8] = [
     ("TCP crosses a wire in large segments", tcp),
     ("without segmentation offload packets have the MTU's size", segmented),
     ("a wire plugs into a switch", switched),
+    ("a tunnel crosses a wire", tunnel),
 ];
 
 fn wired(config: WireConfig, seed: u64) -> overlay_lab::Result<(Host, Host, Wire)> {
@@ -164,5 +169,45 @@ fn switched() -> Outcome {
     wire.set(WireConfig::new().loss(1.0));
     let request = PingRequest::to(ips(["fd00::2"])[0]).timeout(Duration::from_millis(100));
     assert_eq!(ping(&a, &request)?.received, 0);
+    Ok(())
+}
+
+fn tunnel() -> Outcome {
+    let (a, b, wire) = wired(WireConfig::new(), 1)?;
+    for (outer, port, mtu) in
+        [(["10.0.0.1", "10.0.0.2"], 4789, 1450), (["fd00::1", "fd00::2"], 4790, 1430)]
+    {
+        let name = format!("vxlan{port}");
+        for (host, n) in [(&a, 0), (&b, 1)] {
+            let mut vxlan = Vxlan::new(Vni::new(7)?);
+            (vxlan.local, vxlan.group) = (Some(ips(outer)[n]), Some(ips(outer)[1 - n]));
+            vxlan.port = Some(port);
+            let link: Link =
+                Link::new(name.parse()?, LinkKind::Vxlan(Box::new(vxlan))).mtu(mtu).up();
+            match host.socket()?.add(&link) {
+                Err(error) if error.is_unsupported() => {
+                    return Ok(cannot_run("a tunnel crosses a wire", "vxlan", &error.to_string())?);
+                }
+                result => result?,
+            }
+            let n = n + 1;
+            host.addresses(
+                &name,
+                &nets([&format!("10.{}.0.{n}/16", port - 4700), &format!("fd00:{port}::{n}/64")]),
+            )?;
+        }
+        for to in [format!("10.{}.0.2", port - 4700), format!("fd00:{port}::2")] {
+            let to = ips([to.as_str()])[0];
+            assert_eq!(path_mtu(&a, to)?, mtu);
+            let before = wire.stats()[0];
+            let measured = throughput(&a, &b, to, Duration::from_millis(200))?;
+            let after = wire.stats()[0];
+            let per_frame = measured.bytes / (after.forwarded - before.forwarded).max(1);
+            assert!(
+                measured.bits_per_second() > 20e6 && per_frame < 1500,
+                "{measured:?} {per_frame}"
+            );
+        }
+    }
     Ok(())
 }
