@@ -1,6 +1,6 @@
 //! Captures, and tcpdump reading them.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use overlay_lab::{Error, PingRequest, cannot_run, capture, capture_if, ping};
@@ -93,9 +93,7 @@ fn tcpdump() -> Outcome {
     ] {
         let file = directory.join(format!("overlay-lab-{}-{name}.pcap", std::process::id()));
         capture.write_pcap(&file)?;
-        // Run by a user 0 it would become a user that this user namespace does not have; one level
-        // deeper it is nobody.
-        let output = Command::new("unshare").args(["--user", "tcpdump", "-nr"]).arg(&file).output();
+        let output = reader().arg("-nr").arg(&file).output();
         std::fs::remove_file(&file)?;
         let output = output?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -105,4 +103,19 @@ fn tcpdump() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Run by user 0, tcpdump becomes a user that the user namespace of this program does not have. One
+/// namespace deeper it is run by nobody. Where there can be none, user 0 is the real one.
+fn reader() -> Command {
+    let deeper = Command::new("unshare").args(["--user", "true"]).stderr(Stdio::null()).status();
+    if deeper.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "tcpdump"]);
+        command
+    } else {
+        let mut command = Command::new("tcpdump");
+        command.args(["-Z", "root"]);
+        command
+    }
 }
