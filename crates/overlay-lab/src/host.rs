@@ -208,7 +208,8 @@ impl Host {
         }
     }
 
-    /// Adds addresses to a device, each usable at once: IPv6 without duplicate address detection.
+    /// Adds addresses to a device, without duplicate address detection. If the device is up, each
+    /// answers when this returns.
     ///
     /// # Errors
     ///
