@@ -40,6 +40,18 @@ pub(crate) enum Layer {
 
 impl Layer {
     pub(crate) const COUNT: usize = 7;
+
+    pub(crate) const fn of<D>(object: &Object<D>) -> Self {
+        match object {
+            Object::Link(_) => Self::Link,
+            Object::Address(_) => Self::Address,
+            Object::Fdb(_) => Self::Fdb,
+            Object::Neighbour(_) => Self::Neighbour,
+            Object::Nexthop(_) => Self::Nexthop,
+            Object::Route(_) => Self::Route,
+            Object::Rule(_) => Self::Rule,
+        }
+    }
 }
 
 impl Key {
@@ -73,45 +85,31 @@ impl Key {
             Object::Rule(rule) => Self::Rule(rule.clone()),
         }
     }
-
-    pub(crate) const fn layer(&self) -> Layer {
-        match self {
-            Self::Link(_) => Layer::Link,
-            Self::Address(..) => Layer::Address,
-            Self::Fdb(..) => Layer::Fdb,
-            Self::Neighbour(..) => Layer::Neighbour,
-            Self::Nexthop(_) => Layer::Nexthop,
-            Self::Route { .. } => Layer::Route,
-            Self::Rule(_) => Layer::Rule,
-        }
-    }
 }
 
-/// The devices that an object hangs on, itself not counted.
-pub(crate) fn devices(object: &Object<IfName>) -> Vec<IfName> {
-    let of_hop = |hop: &Hop<IfName>| hop.dev;
+/// Whether one of the devices that an object hangs on, itself not counted, is one that `f` holds
+/// for.
+pub(crate) fn any_device(object: &Object<IfName>, f: &mut impl FnMut(IfName) -> bool) -> bool {
+    fn of_hop(hop: &Hop<IfName>, f: &mut impl FnMut(IfName) -> bool) -> bool {
+        hop.dev.is_some_and(f)
+    }
     match object {
+        // The mapping visits every device that the link refers to.
         Object::Link(link) => {
-            let mut devices = Vec::new();
-            // The mapping visits every device that the link refers to.
-            let _ = link.try_map_dev(&mut |dev: IfName| {
-                devices.push(dev);
-                Ok::<_, std::convert::Infallible>(dev)
-            });
-            devices
+            link.try_map_dev(&mut |dev: IfName| if f(dev) { Err(()) } else { Ok(dev) }).is_err()
         }
-        Object::Address(address) => vec![address.dev],
-        Object::Fdb(fdb) => fdb.via.into_iter().chain([fdb.dev]).collect(),
-        Object::Neighbour(neighbour) => vec![neighbour.dev],
+        Object::Address(address) => f(address.dev),
+        Object::Fdb(fdb) => f(fdb.dev) || fdb.via.is_some_and(f),
+        Object::Neighbour(neighbour) => f(neighbour.dev),
         Object::Nexthop(nexthop) => match &nexthop.target {
-            NexthopTarget::Hop(hop) => of_hop(hop).into_iter().collect(),
-            _ => Vec::new(),
+            NexthopTarget::Hop(hop) => of_hop(hop, f),
+            _ => false,
         },
         Object::Route(route) => match &route.via {
-            Via::Hop(hop) => of_hop(hop).into_iter().collect(),
-            Via::Multipath(hops) => hops.iter().filter_map(|w| of_hop(&w.hop)).collect(),
-            _ => Vec::new(),
+            Via::Hop(hop) => of_hop(hop, f),
+            Via::Multipath(hops) => hops.iter().any(|weighted| of_hop(&weighted.hop, f)),
+            _ => false,
         },
-        Object::Rule(_) => Vec::new(),
+        Object::Rule(_) => false,
     }
 }

@@ -1,6 +1,6 @@
 //! One overlay network on this node: a backend and the peers that it reaches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -88,13 +88,26 @@ impl<B: Backend> Network<B> {
         peer: Peer,
         reconciler: &mut Reconciler,
     ) -> Result<(), PeerError> {
+        self.try_upsert(peer, reconciler).map_err(|(_, error)| error)
+    }
+
+    /// As [`upsert_peer`](Self::upsert_peer), but gives a refused peer back.
+    fn try_upsert(
+        &mut self,
+        peer: Peer,
+        reconciler: &mut Reconciler,
+    ) -> Result<(), (Box<Peer>, PeerError)> {
         if peer.id == self.node.id || self.peers.get(&peer.id) == Some(&peer) {
             return Ok(());
         }
-        self.check_subnets(&peer.id, &peer.subnets)?;
-        self.check_endpoints(&peer)?;
-        let objects = self.backend.peer_objects(&peer)?;
-        reconciler.set(&self.group(&peer.id), objects)?;
+        let reached = self
+            .check_subnets(&peer.id, &peer.subnets)
+            .and_then(|()| self.check_endpoints(&peer))
+            .and_then(|()| self.backend.peer_objects(&peer))
+            .and_then(|objects| Ok(reconciler.set(&self.group(&peer.id), objects)?));
+        if let Err(error) = reached {
+            return Err((Box::new(peer), error));
+        }
         self.drop_index(&peer.id);
         for subnet in &peer.subnets {
             self.subnets.insert(subnet.network(), (subnet.trunc(), peer.id.clone()));
@@ -125,23 +138,21 @@ impl<B: Backend> Network<B> {
         reconciler: &mut Reconciler,
     ) -> Vec<PeerError> {
         let peers: Vec<Peer> = peers.into_iter().collect();
-        let present: std::collections::HashSet<&NodeId> =
-            peers.iter().map(|peer| &peer.id).collect();
+        let present: HashSet<&NodeId> = peers.iter().map(|peer| &peer.id).collect();
         let gone: Vec<NodeId> =
             self.peers.keys().filter(|id| !present.contains(id)).cloned().collect();
         for id in gone {
             self.remove_peer(&id, reconciler);
         }
-        let mut refused: Vec<(Peer, PeerError)> = Vec::new();
+        let mut refused = Vec::new();
         for peer in peers {
-            if let Err(error) = self.upsert_peer(peer.clone(), reconciler) {
-                refused.push((peer, error));
-            }
+            refused.extend(self.try_upsert(peer, reconciler).err());
         }
         // A subnet that moved from a later peer to an earlier one is free by now.
         let refused = refused
             .into_iter()
-            .filter_map(|(peer, _)| self.upsert_peer(peer, reconciler).err())
+            .filter_map(|(peer, _)| self.try_upsert(*peer, reconciler).err())
+            .map(|(_, error)| error)
             .collect();
         reconciler.complete();
         refused

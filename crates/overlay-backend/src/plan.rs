@@ -1,20 +1,37 @@
 //! What is to be done, as a value.
 
 use std::fmt;
+use std::sync::Arc;
 
-use overlay_netlink::{IfName, Request, Verb};
+use overlay_netlink::{IfName, Object, Verb};
 
-use crate::key::{Key, Layer};
+use crate::key::Layer;
+use crate::table::Slot;
 
-/// One step of a plan.
+/// One step of a plan. Prints as the iproute2 command that does the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// What is asked of the kernel. Prints as the iproute2 command.
-    pub request: Request<IfName>,
+    /// What to do.
+    pub verb: Verb,
+    /// To what.
+    pub object: Arc<Object<IfName>>,
     /// Why.
     pub reason: Reason,
-    pub(crate) key: Key,
+    /// Where what becomes of it is noted, if anywhere.
+    pub(crate) slot: Option<Slot>,
+}
+
+impl Step {
+    pub(crate) fn is_link(&self) -> bool {
+        matches!(*self.object, Object::Link(_))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.object.command(self.verb))
+    }
 }
 
 /// Why a step is taken.
@@ -121,13 +138,10 @@ impl Plan {
     pub(crate) fn ordered(steps: Vec<Step>, refused: Vec<Refused>) -> Self {
         const LAYERS: usize = Layer::COUNT;
         // First come the devices that go: a new one may need what an old one holds.
-        let slot = |step: &Step| {
-            let layer = step.key.layer();
-            match (layer, step.request.verb == Verb::Delete) {
-                (Layer::Link, true) => 0,
-                (layer, false) => 1 + layer as usize,
-                (layer, true) => 1 + LAYERS + (LAYERS - 1 - layer as usize),
-            }
+        let slot = |step: &Step| match (Layer::of(&step.object), step.verb == Verb::Delete) {
+            (Layer::Link, true) => 0,
+            (layer, false) => 1 + layer as usize,
+            (layer, true) => 1 + LAYERS + (LAYERS - 1 - layer as usize),
         };
         let mut slots: [Vec<Step>; 2 * LAYERS + 1] = Default::default();
         for step in steps {
@@ -171,7 +185,7 @@ const fn gcd(mut a: usize, mut b: usize) -> usize {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
-            writeln!(f, "{}", step.request)?;
+            writeln!(f, "{step}")?;
         }
         for refused in &self.refused {
             writeln!(f, "# {refused}")?;

@@ -7,15 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{Error, Event, IfName, Ifindex, Object, Request, Verb};
+use overlay_netlink::{Error, Event, IfName, Ifindex, NexthopId, Object, Request, Verb, Via};
 
 use self::nexthops::NexthopIds;
 use crate::compare::{Fit, fit};
 use crate::kernel::Kernel;
-use crate::key::{Key, devices};
+use crate::key::{Key, any_device};
 use crate::owner::Owner;
 use crate::plan::{Plan, Reason, Refused, RefusedReason, Step};
-use crate::table::Table;
+use crate::table::{Slot, Table};
 
 /// How often a pass over the kernel may change something before the rest is left to the next one.
 /// Two are enough unless somebody else is busy in the same place.
@@ -36,24 +36,18 @@ const ROUNDS: usize = 4;
 pub struct Reconciler {
     owner: Owner,
     table: Table,
-    groups: HashMap<Arc<str>, Group>,
-    holders: HashMap<Key, Arc<str>>,
+    groups: HashMap<Arc<str>, Vec<Slot>>,
     nexthops: NexthopIds,
     indexes: HashMap<IfName, Ifindex>,
     names: HashMap<Ifindex, IfName>,
     /// Devices that wanted objects hang on.
     uses: HashSet<IfName>,
     /// Entries beside the first one of a key, which the kernel allows in an FDB.
-    surplus: Vec<Object<IfName>>,
+    surplus: Vec<Arc<Object<IfName>>>,
     complete: bool,
     observed: bool,
     /// Nexthop objects that were there at the first look have been taken over.
     adopted: bool,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    keys: Vec<Key>,
 }
 
 /// Two groups want the same kernel object.
@@ -93,7 +87,6 @@ impl Reconciler {
             owner,
             table: Table::default(),
             groups: HashMap::new(),
-            holders: HashMap::new(),
             nexthops: NexthopIds::default(),
             indexes: HashMap::new(),
             names: HashMap::new(),
@@ -133,46 +126,44 @@ impl Reconciler {
         for object in &mut objects {
             self.owner.mark(object);
         }
-        let mut keys = Vec::with_capacity(objects.len());
-        let mut own = HashSet::with_capacity(objects.len());
+        self.table.begin_claim();
+        let mut slots = Vec::with_capacity(objects.len() + 2);
         for object in &objects {
-            let key = Key::of(object);
-            let held_by = match self.holders.get(&key) {
-                Some(holder) if &**holder != group => Some(holder.to_string()),
-                _ if !own.insert(key.clone()) => Some(group.to_owned()),
-                _ => None,
-            };
-            if let Some(held_by) = held_by {
-                let command = object.command(Verb::Add);
-                return Err(Conflict { wanted_by: group.to_owned(), held_by, command });
+            let slot = self.table.slot(Key::of(object));
+            let first = self.table.claim(slot);
+            let holder = self.table.at(slot).and_then(|entry| entry.holder.as_deref());
+            if !first || holder.is_some_and(|holder| holder != group) {
+                return Err(Conflict {
+                    wanted_by: group.to_owned(),
+                    held_by: holder.unwrap_or(group).to_owned(),
+                    command: object.command(Verb::Add),
+                });
             }
-            keys.push(key);
+            slots.push(slot);
         }
 
         let name: Arc<str> = group.into();
-        let hops = self.nexthops.assign(&name, &mut objects);
-        let hops = hops.into_iter().map(|mut nexthop| {
+        for mut nexthop in self.nexthops.assign(&name, &mut objects) {
             self.owner.mark(&mut nexthop);
-            nexthop
-        });
-        let objects: Vec<_> = hops.chain(objects).collect();
-        let keys: Vec<Key> = objects.iter().map(Key::of).collect();
-        let fresh: HashSet<&Key> = keys.iter().collect();
-        let old = self.groups.remove(&name).unwrap_or_default();
-        for key in old.keys.into_iter().filter(|key| !fresh.contains(key)) {
-            self.holders.remove(&key);
-            self.table.update(key, |entry| entry.wanted = None);
+            let slot = self.table.slot(Key::of(&nexthop));
+            self.table.claim(slot);
+            slots.push(slot);
+            objects.push(nexthop);
         }
-        for (key, object) in keys.iter().zip(objects) {
-            self.holders.insert(key.clone(), Arc::clone(&name));
-            self.uses.extend(devices(&object));
-            let unchanged =
-                self.table.get(key).is_some_and(|entry| entry.wanted.as_ref() == Some(&object));
-            if !unchanged {
-                self.table.update(key.clone(), |entry| entry.wanted = Some(object));
+        for slot in self.groups.remove(&name).unwrap_or_default() {
+            if !self.table.is_claimed(slot) {
+                self.table.unwant(slot);
             }
         }
-        self.groups.insert(name, Group { keys });
+        for (slot, object) in slots.iter().zip(objects) {
+            let uses = &mut self.uses;
+            any_device(&object, &mut |dev| {
+                uses.insert(dev);
+                false
+            });
+            self.table.want(*slot, &name, object);
+        }
+        self.groups.insert(name, slots);
         Ok(())
     }
 
@@ -180,9 +171,8 @@ impl Reconciler {
     pub fn remove(&mut self, group: &str) -> bool {
         let Some(old) = self.groups.remove(group) else { return false };
         self.nexthops.release(group);
-        for key in old.keys {
-            self.holders.remove(&key);
-            self.table.update(key, |entry| entry.wanted = None);
+        for slot in old {
+            self.table.unwant(slot);
         }
         true
     }
@@ -228,11 +218,14 @@ impl Reconciler {
         let pending = self.table.pending();
         let mut planner = Planner::new(self);
         // Devices first: what hangs on them depends on what becomes of them.
-        for key in pending.iter().filter(|key| matches!(key, Key::Link(_))) {
-            planner.link(key);
+        let is_link = |slot: &&Slot| {
+            self.table.at(**slot).is_some_and(|entry| matches!(entry.key, Key::Link(_)))
+        };
+        for slot in pending.iter().filter(is_link) {
+            planner.link(*slot);
         }
-        for key in pending.iter().filter(|key| !matches!(key, Key::Link(_))) {
-            planner.object(key);
+        for slot in pending.iter().filter(|slot| !is_link(slot)) {
+            planner.object(*slot);
         }
         planner.replay_recreated();
         Ok(planner.finish())
@@ -245,7 +238,7 @@ impl Reconciler {
     /// [`plan`](Self::plan) insists on it.
     pub fn apply(&mut self, kernel: &mut impl Kernel, plan: Plan) -> Result<Report, Error> {
         let mut report = Report { refused: plan.refused, rounds: 1, ..Report::default() };
-        let links = plan.steps.iter().take_while(|step| matches!(step.key, Key::Link(_))).count();
+        let links = plan.steps.iter().take_while(|step| step.is_link()).count();
         let mut steps = plan.steps;
         let rest = steps.split_off(links);
         for (part, has_links) in [(steps, true), (rest, false)] {
@@ -280,7 +273,7 @@ impl Reconciler {
                 return Ok(total);
             }
             // A device that was made or altered takes what hangs on it along; look again.
-            let again = plan.steps.iter().any(|step| matches!(step.key, Key::Link(_)));
+            let again = plan.steps.iter().any(Step::is_link);
             let report = self.apply(kernel, plan)?;
             let settled = report.failed.is_empty();
             total.absorb(report);
@@ -302,7 +295,7 @@ impl Reconciler {
             return self.reconcile(kernel);
         }
         let plan = self.plan()?;
-        if plan.steps.iter().any(|step| matches!(step.key, Key::Link(_))) {
+        if plan.steps.iter().any(Step::is_link) {
             return self.reconcile(kernel);
         }
         let mut report = self.apply(kernel, plan)?;
@@ -323,49 +316,48 @@ impl Reconciler {
         let indexes = &self.indexes;
         // A device that is not there fails its steps before they are sent.
         let mut sendable = Vec::with_capacity(steps.len());
-        let mut requests = Vec::with_capacity(steps.len());
         for step in steps {
-            let resolved = step
-                .request
-                .object
-                .try_map_dev(&mut |dev: IfName| indexes.get(&dev).copied().ok_or(dev));
-            match resolved {
-                Ok(object) => {
-                    requests.push(Request { verb: step.request.verb, object });
-                    sendable.push(step);
-                }
-                Err(_) if step.request.verb == Verb::Delete => {
-                    // It went with its device.
-                    self.table.settle(&step.key, None);
-                }
-                Err(dev) => {
-                    let command = step.request.to_string();
-                    let error = Error::refused(command, ENODEV);
-                    report.failed.push(Failure { request: step.request, error, device: Some(dev) });
+            let mut absent = None;
+            any_device(&step.object, &mut |dev| {
+                absent = (!indexes.contains_key(&dev)).then_some(dev);
+                absent.is_some()
+            });
+            match absent {
+                None => sendable.push(step),
+                // It went with its device.
+                Some(_) if step.verb == Verb::Delete => note(&mut self.table, &step, None),
+                Some(dev) => {
+                    let error = Error::refused(step.to_string(), ENODEV);
+                    report.failed.push(Failure { step, error, device: Some(dev) });
                 }
             }
         }
-        let executed = kernel.execute(&mut requests.into_iter())?;
+        let executed = kernel.execute(&mut sendable.iter().filter_map(|step| {
+            let object = step
+                .object
+                .try_map_dev(&mut |dev: IfName| indexes.get(&dev).copied().ok_or(()))
+                .ok()?;
+            Some(Request { verb: step.verb, object })
+        }))?;
         report.sends += executed.sends;
         let mut errors = executed.errors.into_iter().peekable();
         for (index, step) in sendable.into_iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == index).map(|(_, error)| error);
-            let verb = step.request.verb;
             match error {
                 // What is to go and is not there has gone.
-                Some(error) if !(verb == Verb::Delete && error.is_not_found()) => {
-                    report.failed.push(Failure { request: step.request, error, device: None });
+                Some(error) if !(step.verb == Verb::Delete && error.is_not_found()) => {
+                    report.failed.push(Failure { step, error, device: None });
                 }
                 _ => {
-                    match (step.reason, verb) {
+                    match (step.reason, step.verb) {
                         (_, Verb::Delete) => report.deleted += 1,
                         (Reason::Missing, _) => report.added += 1,
                         _ => report.changed += 1,
                     }
-                    let seen = (verb != Verb::Delete).then_some(step.request.object);
                     // A change of a device names only what changes; it is observed again anyway.
-                    if !matches!(step.key, Key::Link(_)) {
-                        self.table.settle(&step.key, seen);
+                    if !step.is_link() {
+                        let seen = (step.verb != Verb::Delete).then(|| Arc::clone(&step.object));
+                        note(&mut self.table, &step, seen);
                     }
                 }
             }
@@ -381,6 +373,12 @@ impl Reconciler {
     }
 }
 
+fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
+    if let Some(slot) = step.slot {
+        table.settle(slot, seen);
+    }
+}
+
 /// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
 const ENODEV: i32 = 19;
 
@@ -389,13 +387,11 @@ struct Planner<'r> {
     reconciler: &'r Reconciler,
     steps: Vec<Step>,
     refused: Vec<Refused>,
-    /// Devices that are somebody else's: what hangs on them is left alone.
+    /// Devices that cannot be had: what hangs on them is left alone.
     blocked: HashSet<IfName>,
     /// Devices that are made anew: what hangs on them has to be made again.
     recreated: HashSet<IfName>,
-    /// Devices that the plan makes.
-    made: HashSet<IfName>,
-    planned: HashSet<Key>,
+    /// Devices that are missing and not ours to make.
     missing: HashSet<IfName>,
 }
 
@@ -407,80 +403,71 @@ impl<'r> Planner<'r> {
             refused: Vec::new(),
             blocked: HashSet::new(),
             recreated: HashSet::new(),
-            made: HashSet::new(),
-            planned: HashSet::new(),
             missing: HashSet::new(),
         }
     }
 
-    fn step(&mut self, key: &Key, verb: Verb, object: Object<IfName>, reason: Reason) {
-        self.steps.push(Step { request: Request { verb, object }, reason, key: key.clone() });
+    fn step(&mut self, slot: Slot, verb: Verb, object: &Arc<Object<IfName>>, reason: Reason) {
+        self.steps.push(Step { verb, object: Arc::clone(object), reason, slot: Some(slot) });
     }
 
     fn refuse(&mut self, object: &Object<IfName>, reason: RefusedReason) {
         self.refused.push(Refused { command: object.command(Verb::Add), reason });
     }
 
-    fn link(&mut self, key: &Key) {
-        let Some(entry) = self.reconciler.table.get(key) else { return };
-        match (&entry.wanted, &entry.seen) {
-            (Some(wanted), None) => {
-                if let Some(parent) = self.absent_device(wanted) {
-                    self.refuse(wanted, RefusedReason::NoDevice { name: parent });
-                    if let Key::Link(name) = key {
-                        self.blocked.insert(*name);
-                    }
-                    return;
-                }
-                if let Key::Link(name) = key {
-                    self.made.insert(*name);
-                }
-                self.step(key, Verb::Add, wanted.clone(), Reason::Missing);
-            }
-            (Some(wanted @ Object::Link(want)), Some(Object::Link(seen))) if entry.foreign => {
-                self.blocked.insert(want.name);
-                let reason = RefusedReason::ForeignDevice {
-                    name: want.name,
-                    kind: seen.kind.name().to_owned(),
-                    alias: self.reconciler.owner.alias(),
-                };
-                self.refuse(wanted, reason);
-            }
-            (Some(wanted @ Object::Link(want)), Some(Object::Link(seen))) => {
-                match fit(seen, want) {
-                    Fit::Exact => {}
-                    Fit::Change(change) => {
-                        self.step(key, Verb::Change, Object::Link(change), Reason::Differs);
-                    }
-                    Fit::Recreate => {
-                        if let Some(parent) = self.absent_device(wanted) {
-                            self.refuse(wanted, RefusedReason::NoDevice { name: parent });
-                            return;
-                        }
-                        self.recreated.insert(want.name);
-                        self.made.insert(want.name);
-                        let old = Object::Link(seen.clone());
-                        self.step(key, Verb::Delete, old, Reason::Incompatible);
-                        self.step(key, Verb::Add, wanted.clone(), Reason::Incompatible);
-                    }
-                }
-            }
-            (None, Some(seen)) if !entry.foreign => {
-                self.step(key, Verb::Delete, seen.clone(), Reason::Stale);
-            }
-            _ => {}
-        }
-    }
-
-    fn object(&mut self, key: &Key) {
-        let Some(entry) = self.reconciler.table.get(key) else { return };
+    fn link(&mut self, slot: Slot) {
+        let Some(entry) = self.reconciler.table.at(slot) else { return };
         let Some(wanted) = &entry.wanted else {
             if let Some(seen) = entry.seen.as_ref().filter(|_| !entry.foreign) {
-                self.step(key, Verb::Delete, seen.clone(), Reason::Stale);
+                self.step(slot, Verb::Delete, seen, Reason::Stale);
             }
             return;
         };
-        if devices(wanted).iter().any(|dev| self.blocked.contains(dev)) {
+        let Object::Link(want) = &**wanted else { return };
+        let seen = entry.seen.as_ref().and_then(|seen| match &**seen {
+            Object::Link(link) => Some((seen, link)),
+            _ => None,
+        });
+        if let Some((_, seen)) = seen.filter(|_| entry.foreign) {
+            self.blocked.insert(want.name);
+            let reason = RefusedReason::ForeignDevice {
+                name: want.name,
+                kind: seen.kind.name().to_owned(),
+                alias: self.reconciler.owner.alias(),
+            };
+            self.refuse(wanted, reason);
+            return;
+        }
+        let fit = seen.map(|(_, link)| fit(link, want));
+        if let (None | Some(Fit::Recreate), Some(parent)) = (&fit, self.absent_device(wanted)) {
+            self.blocked.insert(want.name);
+            self.refuse(wanted, RefusedReason::NoDevice { name: parent });
+            return;
+        }
+        match (fit, seen) {
+            (Some(Fit::Exact), _) => {}
+            (Some(Fit::Change(change)), _) => {
+                let change = Arc::new(Object::Link(change));
+                self.step(slot, Verb::Change, &change, Reason::Differs);
+            }
+            (Some(Fit::Recreate), Some((old, _))) => {
+                self.recreated.insert(want.name);
+                self.step(slot, Verb::Delete, old, Reason::Incompatible);
+                self.step(slot, Verb::Add, wanted, Reason::Incompatible);
+            }
+            _ => self.step(slot, Verb::Add, wanted, Reason::Missing),
+        }
+    }
+
+    fn object(&mut self, slot: Slot) {
+        let Some(entry) = self.reconciler.table.at(slot) else { return };
+        let Some(wanted) = &entry.wanted else {
+            if let Some(seen) = entry.seen.as_ref().filter(|_| !entry.foreign) {
+                self.step(slot, Verb::Delete, seen, Reason::Stale);
+            }
+            return;
+        };
+        if !self.blocked.is_empty() && any_device(wanted, &mut |dev| self.blocked.contains(&dev)) {
             return;
         }
         if let Some(dev) = self.absent_device(wanted) {
@@ -490,29 +477,30 @@ impl<'r> Planner<'r> {
             }
             return;
         }
-        self.planned.insert(key.clone());
         match &entry.seen {
             Some(seen) if entry.foreign => {
                 let present = seen.command(Verb::Add);
                 self.refuse(wanted, RefusedReason::ForeignObject { present });
             }
-            Some(_) => self.step(key, Verb::Replace, wanted.clone(), Reason::Differs),
-            None => self.step(key, verb_for_missing(key), wanted.clone(), Reason::Missing),
+            Some(_) => self.step(slot, Verb::Replace, wanted, Reason::Differs),
+            None => self.step(slot, verb_for_missing(&entry.key), wanted, Reason::Missing),
         }
     }
 
-    /// A device that the object needs and that neither is there nor is made by this plan.
+    /// A device that the object needs and that neither is there nor is wanted.
     fn absent_device(&self, object: &Object<IfName>) -> Option<IfName> {
-        let here = |dev: &IfName| {
-            self.made.contains(dev)
-                || self.reconciler.indexes.contains_key(dev)
+        let mut absent = None;
+        any_device(object, &mut |dev| {
+            let known = self.reconciler.indexes.contains_key(&dev)
                 || self
                     .reconciler
                     .table
-                    .get(&Key::Link(*dev))
-                    .is_some_and(|entry| entry.wanted.is_some() || entry.seen.is_some())
-        };
-        devices(object).into_iter().find(|dev| !here(dev))
+                    .get(&Key::Link(dev))
+                    .is_some_and(|entry| entry.wanted.is_some());
+            absent = (!known).then_some(dev);
+            absent.is_some()
+        });
+        absent
     }
 
     /// What hung on a device that is made anew is gone with it, though it was seen before.
@@ -520,44 +508,49 @@ impl<'r> Planner<'r> {
         if self.recreated.is_empty() {
             return;
         }
-        let reconciler = self.reconciler;
-        let hangs = |object: &Object<IfName>| {
-            devices(object).iter().any(|dev| self.recreated.contains(dev))
+        let recreated = std::mem::take(&mut self.recreated);
+        let hangs =
+            |object: &Object<IfName>| any_device(object, &mut |dev| recreated.contains(&dev));
+        // Stale entries on it are gone too.
+        self.steps
+            .retain(|step| step.verb != Verb::Delete || step.is_link() || !hangs(&step.object));
+        let planned: HashSet<Slot> = self.steps.iter().filter_map(|step| step.slot).collect();
+        let wanted = || {
+            let entries = self.reconciler.table.iter();
+            entries.filter_map(|(slot, entry)| Some((slot, entry.wanted.as_ref()?)))
         };
-        let nexthops: HashSet<_> = reconciler
-            .table
-            .iter()
-            .filter_map(|(key, entry)| match key {
-                Key::Nexthop(id) if entry.wanted.as_ref().is_some_and(hangs) => Some(*id),
+        let nexthops: HashSet<NexthopId> = wanted()
+            .filter_map(|(_, object)| match &**object {
+                Object::Nexthop(nexthop) if hangs(object) => Some(nexthop.id),
                 _ => None,
             })
             .collect();
-        let replay: Vec<_> = reconciler
-            .table
-            .iter()
-            .filter(|(key, _)| !matches!(key, Key::Link(_)) && !self.planned.contains(key))
-            .filter_map(|(key, entry)| Some((key, entry.wanted.as_ref()?)))
-            .filter(|(_, wanted)| hangs(wanted) || nexthops::through(wanted, &nexthops))
-            .map(|(key, wanted)| (key.clone(), wanted.clone()))
+        let through = |object: &Object<IfName>| {
+            matches!(object, Object::Route(route)
+                if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)))
+        };
+        let replay: Vec<Step> = wanted()
+            .filter(|(slot, object)| {
+                !matches!(***object, Object::Link(_)) && !planned.contains(slot)
+            })
+            .filter(|(_, object)| hangs(object) || through(object))
+            .map(|(slot, object)| Step {
+                verb: Verb::Replace,
+                object: Arc::clone(object),
+                reason: Reason::Missing,
+                slot: Some(slot),
+            })
             .collect();
-        for (key, wanted) in replay {
-            self.step(&key, Verb::Replace, wanted, Reason::Missing);
-        }
-        // Stale entries on it are gone too.
-        let recreated = &self.recreated;
-        self.steps.retain(|step| {
-            step.request.verb != Verb::Delete
-                || matches!(step.key, Key::Link(_))
-                || !devices(&step.request.object).iter().any(|dev| recreated.contains(dev))
-        });
+        self.steps.extend(replay);
     }
 
     fn finish(mut self) -> Plan {
         for surplus in &self.reconciler.surplus {
             self.steps.push(Step {
-                request: Request { verb: Verb::Delete, object: surplus.clone() },
+                verb: Verb::Delete,
+                object: Arc::clone(surplus),
                 reason: Reason::Stale,
-                key: Key::of(surplus),
+                slot: None,
             });
         }
         Plan::ordered(self.steps, self.refused)
@@ -577,8 +570,8 @@ const fn verb_for_missing(key: &Key) -> Verb {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What was asked.
-    pub request: Request<IfName>,
+    /// The step.
+    pub step: Step,
     /// The kernel's refusal.
     pub error: Error,
     /// The device that was missing, if that was the reason.
@@ -588,7 +581,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
-        if self.error.is_exists() && matches!(self.request.object, Object::Route(_)) {
+        if self.error.is_exists() && matches!(*self.step.object, Object::Route(_)) {
             f.write_str(": a route that is not ours is in the way; it was left alone")?;
         }
         Ok(())

@@ -1,73 +1,157 @@
 //! What is wanted beside what is there, key by key.
 
-use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use overlay_netlink::{IfName, NexthopId, Object, Via};
 
 use crate::compare::{Fit, fit, satisfies};
 use crate::key::Key;
 
-/// One key: what is wanted there, what is there, or both.
-#[derive(Clone, Debug, Default)]
+/// A place in the table, valid while something is wanted or seen there.
+pub(crate) type Slot = usize;
+
+/// One key: what is wanted there, what is there, or both. What is as wanted is kept only once.
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) wanted: Option<Object<IfName>>,
-    pub(crate) seen: Option<Object<IfName>>,
+    pub(crate) key: Key,
+    pub(crate) wanted: Option<Arc<Object<IfName>>>,
+    /// The group that wants it.
+    pub(crate) holder: Option<Arc<str>>,
+    pub(crate) seen: Option<Arc<Object<IfName>>>,
     /// What is there is somebody else's.
     pub(crate) foreign: bool,
+    /// The last [`Table::claim`] that named it.
+    claim: u64,
     /// Listed in [`Table::dirty`].
     dirty: bool,
 }
 
 impl Entry {
+    const fn new(key: Key) -> Self {
+        Self { key, wanted: None, holder: None, seen: None, foreign: false, claim: 0, dirty: false }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.wanted.is_none() && self.seen.is_none()
+    }
+
     /// Whether nothing is to be done here. Somebody else's object will do if it is as wanted.
-    pub(crate) fn settled(&self) -> bool {
-        match (&self.wanted, &self.seen) {
+    fn settled(&self) -> bool {
+        match (self.wanted.as_deref(), self.seen.as_deref()) {
             (None, None) => true,
             (None, Some(_)) => self.foreign,
             (Some(_), None) => false,
             (Some(Object::Link(want)), Some(Object::Link(seen))) => {
                 !self.foreign && fit(seen, want) == Fit::Exact
             }
-            (Some(want), Some(seen)) => satisfies(seen, want),
+            (Some(want), Some(seen)) => std::ptr::eq(want, seen) || satisfies(seen, want),
         }
     }
 }
 
-/// All keys, and those among them that may need work. Insertion order is kept, so that what a plan
-/// does first does not change from run to run.
+/// All keys, and those among them that may need work, in the order in which they came, so that what a
+/// plan does first does not change from run to run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
-    entries: IndexMap<Key, Entry>,
-    dirty: Vec<Key>,
+    index: HashMap<Key, Slot>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+    dirty: Vec<Slot>,
+    claims: u64,
 }
 
 impl Table {
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key)
+        self.at(*self.index.get(key)?)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter()
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot)?.as_ref()
     }
 
-    /// Whether the route wanted under `key` leads through the nexthop object `id`.
-    pub(crate) fn leads_through(&self, key: &Key, id: NexthopId) -> bool {
-        let wanted = self.entries.get(key).and_then(|entry| entry.wanted.as_ref());
-        matches!(wanted, Some(Object::Route(route)) if route.via == Via::Nexthop(id))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        self.entries.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
     }
 
-    /// Alters one entry and notes that it may need work.
-    pub(crate) fn update(&mut self, key: Key, change: impl FnOnce(&mut Entry)) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        change(entry);
-        if !entry.dirty {
-            entry.dirty = true;
-            self.dirty.push(key);
+    /// The place of a key, made if need be.
+    pub(crate) fn slot(&mut self, key: Key) -> Slot {
+        if let Some(slot) = self.index.get(&key) {
+            return *slot;
+        }
+        let entry = Some(Entry::new(key.clone()));
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() - 1
+            }
+        };
+        self.index.insert(key, slot);
+        slot
+    }
+
+    /// Starts a new claim; [`claim`](Self::claim) then tells which places it named before.
+    pub(crate) const fn begin_claim(&mut self) {
+        self.claims += 1;
+    }
+
+    /// Names a place. Returns whether it is the first time in this claim.
+    pub(crate) fn claim(&mut self, slot: Slot) -> bool {
+        let claims = self.claims;
+        self.entry(slot).is_some_and(|entry| std::mem::replace(&mut entry.claim, claims) != claims)
+    }
+
+    /// Whether the current claim named a place.
+    pub(crate) fn is_claimed(&self, slot: Slot) -> bool {
+        self.at(slot).is_some_and(|entry| entry.claim == self.claims)
+    }
+
+    /// Sets what is wanted at a place, and by whom.
+    pub(crate) fn want(&mut self, slot: Slot, holder: &Arc<str>, object: Object<IfName>) {
+        let Some(entry) = self.entry(slot) else { return };
+        entry.holder = Some(Arc::clone(holder));
+        if entry.wanted.as_deref() != Some(&object) {
+            entry.wanted = Some(Arc::new(object));
+            self.touch(slot);
         }
     }
 
-    /// Notes what became of a request about an entry: it is settled, or stays dirty.
-    pub(crate) fn settle(&mut self, key: &Key, seen: Option<Object<IfName>>) {
-        if let Some(entry) = self.entries.get_mut(key) {
+    /// Nothing is wanted at a place any more. Returns what was.
+    pub(crate) fn unwant(&mut self, slot: Slot) -> Option<Arc<Object<IfName>>> {
+        let entry = self.entry(slot)?;
+        entry.holder = None;
+        let wanted = entry.wanted.take();
+        self.touch(slot);
+        wanted
+    }
+
+    /// Makes the route that is wanted at a place lead another way.
+    pub(crate) fn reroute(&mut self, slot: Slot, via: Via<IfName>) {
+        let Some(entry) = self.entry(slot) else { return };
+        if let Some(Object::Route(route)) = entry.wanted.as_mut().map(Arc::make_mut) {
+            route.via = via;
+            self.touch(slot);
+        }
+    }
+
+    /// Which nexthop object the route that is wanted at a place leads through.
+    pub(crate) fn nexthop_at(&self, slot: Slot) -> Option<NexthopId> {
+        match self.at(slot)?.wanted.as_deref()? {
+            Object::Route(route) => match route.via {
+                Via::Nexthop(id) => Some(id),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Notes what a request that succeeded left at a place.
+    pub(crate) fn settle(&mut self, slot: Slot, seen: Option<Arc<Object<IfName>>>) {
+        if let Some(entry) = self.entry(slot) {
             entry.seen = seen;
             entry.foreign = false;
         }
@@ -75,7 +159,7 @@ impl Table {
 
     /// Forgets all that is there, before it is listed anew.
     pub(crate) fn forget_seen(&mut self) {
-        for entry in self.entries.values_mut() {
+        for entry in self.entries.iter_mut().flatten() {
             entry.seen = None;
             entry.foreign = false;
         }
@@ -83,36 +167,62 @@ impl Table {
 
     /// Notes that an object is there.
     pub(crate) fn see(&mut self, key: Key, object: Object<IfName>, foreign: bool) {
-        let entry = self.entries.entry(key).or_default();
-        entry.seen = Some(object);
-        entry.foreign = foreign;
+        let slot = self.slot(key);
+        if let Some(entry) = self.entry(slot) {
+            entry.foreign = foreign;
+            entry.seen = Some(match &entry.wanted {
+                Some(wanted) if **wanted == object => Arc::clone(wanted),
+                _ => Arc::new(object),
+            });
+        }
     }
 
     /// Drops empty entries and finds anew which may need work.
     pub(crate) fn refresh(&mut self) {
-        self.entries.retain(|_, entry| entry.wanted.is_some() || entry.seen.is_some());
         self.dirty.clear();
-        for (key, entry) in &mut self.entries {
+        for slot in 0..self.entries.len() {
+            let Some(entry) = &mut self.entries[slot] else { continue };
             entry.dirty = !entry.settled();
             if entry.dirty {
-                self.dirty.push(key.clone());
+                self.dirty.push(slot);
+            } else if entry.is_empty() {
+                self.vacate(slot);
             }
         }
     }
 
     /// The entries that need work. Those that turn out to be settled are cleared on the way.
-    pub(crate) fn pending(&mut self) -> Vec<Key> {
+    pub(crate) fn pending(&mut self) -> Vec<Slot> {
         let dirty = std::mem::take(&mut self.dirty);
-        for key in dirty {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.wanted.is_none() && entry.seen.is_none() {
-                self.entries.swap_remove(&key);
-            } else if entry.settled() {
-                entry.dirty = false;
-            } else {
-                self.dirty.push(key);
+        for slot in dirty {
+            let Some(entry) = &mut self.entries[slot] else { continue };
+            entry.dirty = !entry.settled();
+            if entry.dirty {
+                self.dirty.push(slot);
+            } else if entry.is_empty() {
+                self.vacate(slot);
             }
         }
         self.dirty.clone()
+    }
+
+    fn entry(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.entries.get_mut(slot)?.as_mut()
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::as_mut)
+            && !entry.dirty
+        {
+            entry.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    fn vacate(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries[slot].take() {
+            self.index.remove(&entry.key);
+            self.free.push(slot);
+        }
     }
 }

@@ -133,11 +133,6 @@ impl NexthopIds {
     }
 }
 
-/// Whether an object is a route by way of one of these nexthop objects.
-pub(super) fn through(object: &Object<IfName>, ids: &HashSet<NexthopId>) -> bool {
-    matches!(object, Object::Route(route) if matches!(&route.via, Via::Nexthop(id) if ids.contains(id)))
-}
-
 /// The hop of a nexthop object.
 pub(super) fn hop_of(object: &Object<IfName>) -> Option<&Hop<IfName>> {
     match object {

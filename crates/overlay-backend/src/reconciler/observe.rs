@@ -1,6 +1,7 @@
 //! Reading what the kernel holds, and hearing whether it changed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use overlay_netlink::{
     Change, Error, Event, Fdb, Hop, IfName, Link, Neighbour, NeighbourState, Nexthop, NexthopId,
@@ -11,7 +12,7 @@ use super::Reconciler;
 use super::nexthops::hop_of;
 use crate::compare::{Fit, fit, satisfies};
 use crate::kernel::Kernel;
-use crate::key::{Key, devices};
+use crate::key::{Key, any_device};
 
 /// How often a listing is begun anew because a device vanished in the middle of it.
 const ATTEMPTS: usize = 5;
@@ -70,7 +71,7 @@ fn hangers(this: &Reconciler) -> HashSet<IfName> {
     this.table
         .iter()
         .filter(|(_, entry)| entry.wanted.is_some())
-        .filter_map(|(key, _)| match key {
+        .filter_map(|(_, entry)| match &entry.key {
             Key::Address(dev, ..) | Key::Fdb(dev, ..) | Key::Neighbour(dev, ..) => Some(*dev),
             _ => None,
         })
@@ -81,12 +82,13 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
     let Observation { links, objects, nexthops } = observation;
     this.indexes = links.iter().filter_map(|link| Some((link.name, link.index?))).collect();
     this.names = this.indexes.iter().map(|(name, index)| (*index, *name)).collect();
-    this.uses = this
-        .table
-        .iter()
-        .filter_map(|(_, entry)| entry.wanted.as_ref())
-        .flat_map(devices)
-        .collect();
+    this.uses.clear();
+    for wanted in this.table.iter().filter_map(|(_, entry)| entry.wanted.as_deref()) {
+        any_device(wanted, &mut |dev| {
+            this.uses.insert(dev);
+            false
+        });
+    }
     let owned: HashSet<IfName> =
         links.iter().filter(|link| this.owner.owns_link(link)).map(|link| link.name).collect();
 
@@ -138,19 +140,21 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
 /// Enters an object that is there.
 fn see(this: &mut Reconciler, object: Object<IfName>, foreign: bool) {
     let key = Key::of(&object);
-    let entry = this.table.get(&key);
-    let wanted = entry.and_then(|entry| entry.wanted.as_ref());
-    // Somebody else's object matters only where it is in the way.
-    if foreign && wanted.is_none() {
-        return;
-    }
-    // A second FDB entry of one key is a second remote. The wanted one counts, the others are too many.
-    if let Some(first) = entry.and_then(|entry| entry.seen.clone()) {
-        if wanted.is_some_and(|wanted| satisfies(&first, wanted)) {
-            this.surplus.push(object);
+    if let Some(entry) = this.table.get(&key) {
+        // A second FDB entry of one key is a second remote. The wanted one counts, the others are
+        // too many.
+        if let Some(first) = &entry.seen {
+            if entry.wanted.as_deref().is_some_and(|wanted| satisfies(first, wanted)) {
+                this.surplus.push(Arc::new(object));
+                return;
+            }
+            this.surplus.push(Arc::clone(first));
+        } else if foreign && entry.wanted.is_none() {
             return;
         }
-        this.surplus.push(first);
+    } else if foreign {
+        // Somebody else's object matters only where it is in the way.
+        return;
     }
     this.table.see(key, object, foreign);
 }
@@ -196,17 +200,7 @@ fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
         }));
     }
 
-    let wanted: Vec<(NexthopId, Hop<IfName>)> = this
-        .table
-        .iter()
-        .filter_map(|(_, entry)| {
-            let wanted = entry.wanted.as_ref()?;
-            match wanted {
-                Object::Nexthop(nexthop) => Some((nexthop.id, hop_of(wanted)?.clone())),
-                _ => None,
-            }
-        })
-        .collect();
+    let wanted: Vec<(NexthopId, Hop<IfName>)> = wanted_hops(this).collect();
     let mut avoid = foreign.clone();
     let mut moves: Vec<(NexthopId, Option<NexthopId>)> = Vec::new();
     for (id, hop) in &wanted {
@@ -225,8 +219,9 @@ fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
             let to = match to {
                 Some(known) => known,
                 None if foreign.contains(&id) || claimed.contains(&id) => {
-                    let group = this.holders.get(&Key::Nexthop(id)).cloned().unwrap_or_default();
-                    let other = this.nexthops.other(&group, &avoid);
+                    let entry = this.table.get(&Key::Nexthop(id));
+                    let group = entry.and_then(|entry| entry.holder.as_deref());
+                    let other = this.nexthops.other(group.unwrap_or_default(), &avoid);
                     avoid.insert(other);
                     other
                 }
@@ -249,41 +244,47 @@ impl Reconciler {
             return;
         }
         let to: HashMap<NexthopId, NexthopId> = moves.iter().copied().collect();
-        let (mut lifted, mut rerouted) = (Vec::new(), Vec::new());
-        for (old, new) in moves {
-            let key = Key::Nexthop(*old);
-            let Some(group) = self.holders.remove(&key) else { continue };
-            let mut object = None;
-            self.table.update(key, |entry| object = entry.wanted.take());
-            if let Some(Object::Nexthop(mut nexthop)) = object {
-                nexthop.id = *new;
-                lifted.push((group, *old, nexthop));
-            }
-        }
         self.nexthops.renumber(&to);
-        for (group, old, nexthop) in lifted {
-            let key = Key::Nexthop(nexthop.id);
-            let Some(members) = self.groups.get_mut(&group) else { continue };
-            for member in members.keys.iter_mut().filter(|member| **member == Key::Nexthop(old)) {
-                *member = key.clone();
+        let mut lifted = Vec::new();
+        for (old, new) in moves {
+            let slot = self.table.slot(Key::Nexthop(*old));
+            let Some(holder) = self.table.at(slot).and_then(|entry| entry.holder.clone()) else {
+                continue;
+            };
+            if let Some(Object::Nexthop(mut nexthop)) =
+                self.table.unwant(slot).map(Arc::unwrap_or_clone)
+            {
+                nexthop.id = *new;
+                lifted.push((holder, slot, nexthop));
             }
-            for route in members.keys.iter().filter(|key| matches!(key, Key::Route { .. })) {
-                if self.table.leads_through(route, old) {
-                    rerouted.push((route.clone(), nexthop.id));
-                }
-            }
-            self.holders.insert(key.clone(), group);
-            self.table.update(key, |entry| entry.wanted = Some(nexthop.into()));
         }
-        // Only now: the new number of one may be the old number of another.
-        for (key, id) in rerouted {
-            self.table.update(key, |entry| {
-                if let Some(Object::Route(route)) = &mut entry.wanted {
-                    route.via = Via::Nexthop(id);
+        let mut moved = HashMap::new();
+        let mut groups = HashSet::new();
+        for (holder, old, nexthop) in lifted {
+            let new = self.table.slot(Key::Nexthop(nexthop.id));
+            self.table.want(new, &holder, nexthop.into());
+            moved.insert(old, new);
+            groups.insert(holder);
+        }
+        for group in groups {
+            for member in self.groups.get_mut(&group).into_iter().flatten() {
+                let through = self.table.nexthop_at(*member);
+                if let Some(new) = moved.get(member) {
+                    *member = *new;
+                } else if let Some(new) = through.and_then(|old| to.get(&old)) {
+                    self.table.reroute(*member, Via::Nexthop(*new));
                 }
-            });
+            }
         }
     }
+}
+
+/// The nexthop objects that are wanted, with their hops.
+fn wanted_hops(this: &Reconciler) -> impl Iterator<Item = (NexthopId, Hop<IfName>)> {
+    this.table.iter().filter_map(|(_, entry)| match (&entry.key, entry.wanted.as_deref()?) {
+        (Key::Nexthop(id), wanted) => Some((*id, hop_of(wanted)?.clone())),
+        _ => None,
+    })
 }
 
 /// Puts the gateways back into the routes: this kernel has no nexthop objects.
@@ -292,31 +293,19 @@ fn spell_out_hops(this: &mut Reconciler) {
         return;
     }
     this.nexthops.disable();
-    let hops: HashMap<NexthopId, Hop<IfName>> = this
-        .table
-        .iter()
-        .filter_map(|(key, entry)| match key {
-            Key::Nexthop(id) => Some((*id, hop_of(entry.wanted.as_ref()?)?.clone())),
-            _ => None,
-        })
-        .collect();
-    for (group, members) in &mut this.groups {
-        members.keys.retain(|key| !matches!(key, Key::Nexthop(_)));
-        for key in members.keys.iter().filter(|key| matches!(key, Key::Route { .. })) {
-            this.table.update(key.clone(), |entry| {
-                if let Some(Object::Route(route)) = &mut entry.wanted
-                    && let Via::Nexthop(id) = route.via
-                    && let Some(hop) = hops.get(&id)
-                {
-                    route.via = Via::Hop(hop.clone());
-                }
-            });
-        }
-        this.nexthops.release(group);
-    }
-    for id in hops.into_keys() {
-        this.holders.remove(&Key::Nexthop(id));
-        this.table.update(Key::Nexthop(id), |entry| entry.wanted = None);
+    let hops: HashMap<NexthopId, Hop<IfName>> = wanted_hops(this).collect();
+    for members in this.groups.values_mut() {
+        members.retain(|slot| {
+            let Some(entry) = this.table.at(*slot) else { return false };
+            if matches!(entry.key, Key::Nexthop(_)) {
+                this.table.unwant(*slot);
+                return false;
+            }
+            if let Some(hop) = this.table.nexthop_at(*slot).and_then(|id| hops.get(&id)) {
+                this.table.reroute(*slot, Via::Hop(hop.clone()));
+            }
+            true
+        });
     }
 }
 
@@ -350,7 +339,7 @@ fn link_is_news(this: &Reconciler, change: Change, link: &Link) -> bool {
     if change == Change::Gone {
         return ours || this.concerns(&link.name);
     }
-    match known.and_then(|entry| entry.wanted.as_ref()) {
+    match known.and_then(|entry| entry.wanted.as_deref()) {
         Some(Object::Link(want)) => {
             let same_device = this.indexes.get(&link.name).copied() == link.index;
             let Some(Object::Link(seen)) = named(this, link.clone().into()) else { return true };
@@ -364,7 +353,7 @@ fn object_is_news(this: &Reconciler, change: Change, object: Object) -> bool {
     // On a device that came after the last look, anything may be news only if it is ours by mark.
     let Some(object) = named(this, object) else { return false };
     let key = Key::of(&object);
-    let wanted = this.table.get(&key).and_then(|entry| entry.wanted.as_ref());
+    let wanted = this.table.get(&key).and_then(|entry| entry.wanted.as_deref());
     match (change, wanted) {
         (Change::Gone, wanted) => wanted.is_some(),
         (Change::New, Some(wanted)) => !satisfies(&object, wanted),
