@@ -354,6 +354,9 @@ impl Reconciler {
                         (Reason::Missing, _) => report.added += 1,
                         _ => report.changed += 1,
                     }
+                    if step.slot.is_none() {
+                        self.surplus.retain(|surplus| !Arc::ptr_eq(surplus, &step.object));
+                    }
                     // A change of a device names only what changes; it is observed again anyway.
                     if !step.is_link() {
                         let seen = (step.verb != Verb::Delete).then(|| Arc::clone(&step.object));
