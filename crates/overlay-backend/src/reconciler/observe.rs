@@ -192,7 +192,8 @@ fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
     let (ours, foreign): (Vec<_>, Vec<_>) = there.iter().partition(|n| n.protocol == protocol);
     let foreign: HashSet<NexthopId> = foreign.iter().map(|nexthop| nexthop.id).collect();
     let mut present: HashMap<Hop<IfName>, NexthopId> = HashMap::new();
-    if !this.adopted {
+    // Not before it is known what there is to adopt them for.
+    if !this.adopted && this.complete {
         this.adopted = true;
         present.extend(ours.iter().filter_map(|nexthop| {
             let object = Object::Nexthop((*nexthop).clone());
