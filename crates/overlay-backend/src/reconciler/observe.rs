@@ -52,14 +52,11 @@ fn read(this: &Reconciler, kernel: &mut impl Kernel) -> Result<Observation, Erro
         objects.extend(kernel.fdb(index)?.into_iter().map(Object::from));
         objects.extend(kernel.neighbours(index)?.into_iter().map(Object::from));
     }
-    let nexthops = if this.nexthops.enabled() {
-        match kernel.nexthops() {
-            Ok(nexthops) => Some(nexthops),
-            Err(error) if error.is_unsupported() => None,
-            Err(error) => return Err(error),
-        }
-    } else {
-        None
+    // Even if none are wanted: there may be some of an earlier run.
+    let nexthops = match kernel.nexthops() {
+        Ok(nexthops) => Some(nexthops),
+        Err(error) if error.is_unsupported() => None,
+        Err(error) => return Err(error),
     };
     objects.extend(kernel.routes(protocol)?.into_iter().map(Object::from));
     objects.extend(kernel.rules(protocol)?.into_iter().map(Object::from));
@@ -99,7 +96,9 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
                 .filter_map(|nexthop| named(this, nexthop.clone().into()))
                 .filter_map(nexthop_of)
                 .collect();
-            renumber(this, &nexthops);
+            if this.nexthops.enabled() {
+                renumber(this, &nexthops);
+            }
             this.table.forget_seen();
             let protocol = this.owner.protocol();
             for nexthop in nexthops.into_iter().filter(|n| n.protocol == protocol) {
