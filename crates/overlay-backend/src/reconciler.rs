@@ -275,9 +275,10 @@ impl Reconciler {
             // A device that was made or altered takes what hangs on it along; look again.
             let again = plan.steps.iter().any(Step::is_link);
             let report = self.apply(kernel, plan)?;
-            let settled = report.failed.is_empty();
+            // What failed while nothing else changed would only fail again.
+            let done = report.failed.is_empty() && !again || report.writes() == 0;
             total.absorb(report);
-            if settled && !again {
+            if done {
                 break;
             }
         }
