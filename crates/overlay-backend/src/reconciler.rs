@@ -538,11 +538,13 @@ impl<'r> Planner<'r> {
                 !matches!(***object, Object::Link(_)) && !planned.contains(slot)
             })
             .filter(|(_, object)| hangs(object) || through(object))
-            .map(|(slot, object)| Step {
-                verb: Verb::Replace,
-                object: Arc::clone(object),
-                reason: Reason::Missing,
-                slot: Some(slot),
+            .filter_map(|(slot, object)| {
+                Some(Step {
+                    verb: verb_for_missing(&self.reconciler.table.at(slot)?.key),
+                    object: Arc::clone(object),
+                    reason: Reason::Missing,
+                    slot: Some(slot),
+                })
             })
             .collect();
         self.steps.extend(replay);
