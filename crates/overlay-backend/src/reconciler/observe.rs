@@ -345,7 +345,11 @@ fn link_is_news(this: &Reconciler, change: Change, link: &Link) -> bool {
             let Some(Object::Link(seen)) = named(this, link.clone().into()) else { return true };
             !(ours && same_device && fit(&seen, want) == Fit::Exact)
         }
-        _ => ours || this.concerns(&link.name),
+        _ => {
+            // Under its old name it may have been somebody's underlay.
+            let known_as = link.index.and_then(|index| this.names.get(&index));
+            ours || this.concerns(&link.name) || known_as.is_some_and(|name| this.concerns(name))
+        }
     }
 }
 
