@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{Error, Event, IfName, Ifindex, NexthopId, Object, Request, Verb, Via};
+use overlay_netlink::{Error, Event, IfName, Ifindex, Object, Request, Route, Verb, Via};
 
 use self::nexthops::NexthopIds;
 use crate::compare::{Fit, fit};
@@ -319,14 +319,21 @@ impl Reconciler {
         let mut sendable = Vec::with_capacity(steps.len());
         for step in steps {
             let mut absent = None;
-            any_device(&step.object, &mut |dev| {
+            let mut is_absent = |dev| {
                 absent = (!indexes.contains_key(&dev)).then_some(dev);
                 absent.is_some()
-            });
+            };
+            match step.verb {
+                // What the nexthop object of a route that goes is now wanted for does not matter.
+                Verb::Delete => any_device(&step.object, &mut is_absent),
+                _ => hangs(&self.table, &step.object, &mut is_absent),
+            };
             match absent {
                 None => sendable.push(step),
                 // It went with its device.
                 Some(_) if step.verb == Verb::Delete => note(&mut self.table, &step, None),
+                // Once per device is enough to say.
+                Some(dev) if report.failed.iter().any(|failure| failure.is_of(dev)) => {}
                 Some(dev) => {
                     let error = Error::refused(step.to_string(), ENODEV);
                     report.failed.push(Failure { step, error, device: Some(dev) });
@@ -381,6 +388,18 @@ fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
     if let Some(slot) = step.slot {
         table.settle(slot, seen);
     }
+}
+
+/// As [`any_device`]; a route by way of a nexthop object hangs on the devices of that.
+fn hangs(table: &Table, object: &Object<IfName>, f: &mut impl FnMut(IfName) -> bool) -> bool {
+    let through = match object {
+        Object::Route(Route { via: Via::Nexthop(id), .. }) => table.get(&Key::Nexthop(*id)),
+        _ => None,
+    };
+    any_device(object, f)
+        || through
+            .and_then(|entry| entry.wanted.as_deref())
+            .is_some_and(|nexthop| any_device(nexthop, f))
 }
 
 /// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
@@ -452,7 +471,10 @@ impl<'r> Planner<'r> {
             (Some(Fit::Exact), _) => {}
             (Some(Fit::Change(change)), _) => {
                 let change = Arc::new(Object::Link(change));
-                self.step(slot, Verb::Change, &change, Reason::Differs);
+                match self.absent_device(&change) {
+                    Some(name) => self.refuse(wanted, RefusedReason::NoDevice { name }),
+                    None => self.step(slot, Verb::Change, &change, Reason::Differs),
+                }
             }
             (Some(Fit::Recreate), Some((old, _))) => {
                 self.recreated.insert(want.name);
@@ -471,7 +493,8 @@ impl<'r> Planner<'r> {
             }
             return;
         };
-        if !self.blocked.is_empty() && any_device(wanted, &mut |dev| self.blocked.contains(&dev)) {
+        let blocked = &mut |dev| self.blocked.contains(&dev);
+        if !self.blocked.is_empty() && hangs(&self.reconciler.table, wanted, blocked) {
             return;
         }
         if let Some(dev) = self.absent_device(wanted) {
@@ -494,7 +517,7 @@ impl<'r> Planner<'r> {
     /// A device that the object needs and that neither is there nor is wanted.
     fn absent_device(&self, object: &Object<IfName>) -> Option<IfName> {
         let mut absent = None;
-        any_device(object, &mut |dev| {
+        hangs(&self.reconciler.table, object, &mut |dev| {
             let known = self.reconciler.indexes.contains_key(&dev)
                 || self
                     .reconciler
@@ -513,38 +536,23 @@ impl<'r> Planner<'r> {
             return;
         }
         let recreated = std::mem::take(&mut self.recreated);
+        let table = &self.reconciler.table;
         let hangs =
-            |object: &Object<IfName>| any_device(object, &mut |dev| recreated.contains(&dev));
+            |object: &Object<IfName>| hangs(table, object, &mut |dev| recreated.contains(&dev));
         // Stale entries on it are gone too.
         self.steps
             .retain(|step| step.verb != Verb::Delete || step.is_link() || !hangs(&step.object));
         let planned: HashSet<Slot> = self.steps.iter().filter_map(|step| step.slot).collect();
-        let wanted = || {
-            let entries = self.reconciler.table.iter();
-            entries.filter_map(|(slot, entry)| Some((slot, entry.wanted.as_ref()?)))
-        };
-        let nexthops: HashSet<NexthopId> = wanted()
-            .filter_map(|(_, object)| match &**object {
-                Object::Nexthop(nexthop) if hangs(object) => Some(nexthop.id),
-                _ => None,
-            })
-            .collect();
-        let through = |object: &Object<IfName>| {
-            matches!(object, Object::Route(route)
-                if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)))
-        };
-        let replay: Vec<Step> = wanted()
-            .filter(|(slot, object)| {
-                !matches!(***object, Object::Link(_)) && !planned.contains(slot)
-            })
-            .filter(|(_, object)| hangs(object) || through(object))
-            .filter_map(|(slot, object)| {
-                Some(Step {
-                    verb: verb_for_missing(&self.reconciler.table.at(slot)?.key),
-                    object: Arc::clone(object),
-                    reason: Reason::Missing,
-                    slot: Some(slot),
-                })
+        let replay: Vec<Step> = table
+            .iter()
+            .filter(|(slot, _)| !planned.contains(slot))
+            .filter_map(|(slot, entry)| Some((slot, &entry.key, entry.wanted.as_ref()?)))
+            .filter(|(_, key, object)| !matches!(key, Key::Link(_)) && hangs(object))
+            .map(|(slot, key, object)| Step {
+                verb: verb_for_missing(key),
+                object: Arc::clone(object),
+                reason: Reason::Missing,
+                slot: Some(slot),
             })
             .collect();
         self.steps.extend(replay);
@@ -582,6 +590,14 @@ pub struct Failure {
     pub error: Error,
     /// The device that was missing, if that was the reason.
     pub device: Option<IfName>,
+}
+
+impl Failure {
+    /// Whether it says all that there is to say of what hangs on `dev` and cannot be had.
+    fn is_of(&self, dev: IfName) -> bool {
+        self.device == Some(dev)
+            || matches!(&*self.step.object, Object::Link(link) if link.name == dev)
+    }
 }
 
 impl fmt::Display for Failure {
