@@ -94,7 +94,11 @@ impl Host {
         while since.elapsed() < REST {
             if start.elapsed() > LIMIT {
                 let object = self.name().to_owned();
-                return Err(Error::TimedOut { operation: "wait for rest in", object, after: LIMIT });
+                return Err(Error::TimedOut {
+                    operation: "wait for rest in",
+                    object,
+                    after: LIMIT,
+                });
             }
             thread::sleep(REST / 10);
             let next = self.snapshot()?;
