@@ -3,7 +3,7 @@
 mod nexthops;
 mod observe;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +44,9 @@ pub struct Reconciler {
     uses: HashSet<IfName>,
     /// Entries beside the first one of a key, which the kernel allows in an FDB.
     surplus: Vec<Arc<Object<IfName>>>,
+    /// Whose part of the desired state is not known in full yet.
+    expected: BTreeSet<String>,
+    /// At least one part is.
     complete: bool,
     observed: bool,
     /// Nexthop objects that were there at the first look have been taken over.
@@ -64,14 +67,17 @@ pub struct Conflict {
 }
 
 /// Planning is not possible yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
     /// The desired state is not known in full.
     #[error(
-        "the desired state is not complete yet: nothing is planned before the first snapshot is in"
+        "no snapshot from {waiting_for} yet: nothing is planned before all that is wanted is known"
     )]
-    Desired,
+    Desired {
+        /// Who has not brought theirs.
+        waiting_for: String,
+    },
     /// The kernel's state is not known.
     #[error(
         "the kernel has not been observed yet: nothing is planned before the first listing is in"
@@ -92,6 +98,7 @@ impl Reconciler {
             names: HashMap::new(),
             uses: HashSet::new(),
             surplus: Vec::new(),
+            expected: BTreeSet::new(),
             complete: false,
             observed: false,
             adopted: false,
@@ -112,8 +119,16 @@ impl Reconciler {
         self.owner
     }
 
-    /// Says that the desired state is known in full: from now on, what is in no group is stale.
-    pub const fn complete(&mut self) {
+    /// Says that `source` will bring part of the desired state: nothing is planned before that part
+    /// is [complete](Self::complete).
+    pub fn expect(&mut self, source: impl Into<String>) {
+        self.expected.insert(source.into());
+    }
+
+    /// Says that what `source` brings is known in full. Once that holds for every source that is
+    /// expected, what is in no group is stale.
+    pub fn complete(&mut self, source: &str) {
+        self.expected.remove(source);
         self.complete = true;
     }
 
@@ -209,8 +224,11 @@ impl Reconciler {
     /// # Errors
     /// [`NotReady`] before either is known.
     pub fn plan(&mut self) -> Result<Plan, NotReady> {
+        if let Some(source) = self.expected.first() {
+            return Err(NotReady::Desired { waiting_for: source.clone() });
+        }
         if !self.complete {
-            return Err(NotReady::Desired);
+            return Err(NotReady::Desired { waiting_for: "anybody".to_owned() });
         }
         if !self.observed {
             return Err(NotReady::Observed);
