@@ -1,6 +1,8 @@
 //! Whether what the kernel holds is what is wanted.
 
-use overlay_netlink::{Df, IfName, Link, LinkKind, NeighbourState, Object, Tunnel, Vxlan};
+use overlay_netlink::{
+    Df, IfName, Link, LinkKind, NeighbourState, Object, RouteKind, Tunnel, Vxlan,
+};
 
 /// How a device that is there fits the one that is wanted.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub(crate) fn satisfies(observed: &Object<IfName>, wanted: &Object<IfName>) -> b
             seen.target == want.target && seen.fdb == want.fdb
         }
         (Object::Route(seen), Object::Route(want)) => {
-            seen.via == want.via
+            // Where a dropping route leads does not matter; IPv6 says loopback.
+            (seen.via == want.via || drops(want.kind))
                 && seen.kind == want.kind
                 && seen.scope == want.scope
                 && seen.src == want.src
@@ -51,6 +54,13 @@ pub(crate) fn satisfies(observed: &Object<IfName>, wanted: &Object<IfName>) -> b
         (Object::Rule(seen), Object::Rule(want)) => seen == want,
         _ => false,
     }
+}
+
+const fn drops(kind: RouteKind) -> bool {
+    matches!(
+        kind,
+        RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw
+    )
 }
 
 /// How a device that is there fits the one that is wanted.

@@ -245,7 +245,7 @@ impl Reconciler {
         for slot in pending.iter().filter(|slot| !is_link(slot)) {
             planner.object(*slot);
         }
-        planner.replay_recreated();
+        planner.replay_lost();
         Ok(planner.finish())
     }
 
@@ -290,8 +290,8 @@ impl Reconciler {
                 total.failed.clear();
                 return Ok(total);
             }
-            // A device that was made or altered takes what hangs on it along; look again.
-            let again = plan.steps.iter().any(Step::is_link);
+            // What the kernel took along with a device or an address has to come again: look.
+            let again = plan.steps.iter().any(Step::has_consequences);
             let report = self.apply(kernel, plan)?;
             let settled = report.failed.is_empty();
             total.absorb(report);
@@ -313,7 +313,7 @@ impl Reconciler {
             return self.reconcile(kernel);
         }
         let plan = self.plan()?;
-        if plan.steps.iter().any(Step::is_link) {
+        if plan.steps.iter().any(Step::has_consequences) {
             return self.reconcile(kernel);
         }
         let mut report = self.apply(kernel, plan)?;
@@ -407,8 +407,8 @@ struct Planner<'r> {
     refused: Vec<Refused>,
     /// Devices that cannot be had: what hangs on them is left alone.
     blocked: HashSet<IfName>,
-    /// Devices that are made anew: what hangs on them has to be made again.
-    recreated: HashSet<IfName>,
+    /// Devices that are given another MAC address: their neighbours are forgotten by the kernel.
+    readdressed: HashSet<IfName>,
     /// Devices that are missing and not ours to make.
     missing: HashSet<IfName>,
 }
@@ -420,7 +420,7 @@ impl<'r> Planner<'r> {
             steps: Vec::new(),
             refused: Vec::new(),
             blocked: HashSet::new(),
-            recreated: HashSet::new(),
+            readdressed: HashSet::new(),
             missing: HashSet::new(),
         }
     }
@@ -465,11 +465,13 @@ impl<'r> Planner<'r> {
         match (fit, seen) {
             (Some(Fit::Exact), _) => {}
             (Some(Fit::Change(change)), _) => {
+                if change.address.is_some() {
+                    self.readdressed.insert(want.name);
+                }
                 let change = Arc::new(Object::Link(change));
                 self.step(slot, Verb::Change, &change, Reason::Differs);
             }
             (Some(Fit::Recreate), Some((old, _))) => {
-                self.recreated.insert(want.name);
                 self.step(slot, Verb::Delete, old, Reason::Incompatible);
                 self.step(slot, Verb::Add, wanted, Reason::Incompatible);
             }
@@ -521,45 +523,54 @@ impl<'r> Planner<'r> {
         absent
     }
 
-    /// What hung on a device that is made anew is gone with it, though it was seen before.
-    fn replay_recreated(&mut self) {
-        if self.recreated.is_empty() {
+    /// What hangs on a device that this plan removes goes with it, though it was seen before.
+    fn replay_lost(&mut self) {
+        let removed: HashSet<IfName> = self
+            .steps
+            .iter()
+            .filter(|step| step.verb == Verb::Delete)
+            .filter_map(|step| match &*step.object {
+                Object::Link(link) => Some(link.name),
+                _ => None,
+            })
+            .collect();
+        if removed.is_empty() && self.readdressed.is_empty() {
             return;
         }
-        let recreated = std::mem::take(&mut self.recreated);
-        let hangs =
-            |object: &Object<IfName>| any_device(object, &mut |dev| recreated.contains(&dev));
-        // Stale entries on it are gone too.
-        self.steps
-            .retain(|step| step.verb != Verb::Delete || step.is_link() || !hangs(&step.object));
-        let planned: HashSet<Slot> = self.steps.iter().filter_map(|step| step.slot).collect();
-        let wanted = || {
+        let seen = || {
             let entries = self.reconciler.table.iter();
-            entries.filter_map(|(slot, entry)| Some((slot, entry.wanted.as_ref()?)))
+            entries.filter_map(|(slot, entry)| Some((slot, entry, entry.seen.as_deref()?)))
         };
-        let nexthops: HashSet<NexthopId> = wanted()
-            .filter_map(|(_, object)| match &**object {
+        let hangs = |object: &Object<IfName>| any_device(object, &mut |dev| removed.contains(&dev));
+        let nexthops: HashSet<NexthopId> = seen()
+            .filter_map(|(.., object)| match object {
                 Object::Nexthop(nexthop) if hangs(object) => Some(nexthop.id),
                 _ => None,
             })
             .collect();
-        let through = |object: &Object<IfName>| {
-            matches!(object, Object::Route(route)
-                if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)))
+        let lost = |object: &Object<IfName>| match object {
+            Object::Link(_) => false,
+            Object::Neighbour(neighbour) if self.readdressed.contains(&neighbour.dev) => true,
+            Object::Route(route) if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)) => {
+                true
+            }
+            object => hangs(object),
         };
-        let replay: Vec<Step> = wanted()
-            .filter(|(slot, object)| {
-                !matches!(***object, Object::Link(_)) && !planned.contains(slot)
-            })
-            .filter(|(_, object)| hangs(object) || through(object))
-            .map(|(slot, object)| Step {
-                verb: Verb::Replace,
-                object: Arc::clone(object),
-                reason: Reason::Missing,
-                slot: Some(slot),
-            })
+        let lost: HashMap<Slot, Option<Arc<Object<IfName>>>> = seen()
+            .filter(|(.., object)| lost(object))
+            .map(|(slot, entry, _)| (slot, entry.wanted.clone()))
             .collect();
-        self.steps.extend(replay);
+        self.steps.retain(|step| step.slot.is_none_or(|slot| !lost.contains_key(&slot)));
+        // Two passes, so that the order does not depend on the map's.
+        let mut slots: Vec<Slot> = lost.keys().copied().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            if let Some(Some(wanted)) = lost.get(&slot)
+                && !any_device(wanted, &mut |dev| self.blocked.contains(&dev))
+            {
+                self.step(slot, Verb::Replace, wanted, Reason::Missing);
+            }
+        }
     }
 
     fn finish(mut self) -> Plan {
