@@ -142,6 +142,9 @@ impl Socket {
     ///
     /// # Errors
     /// [`Error::Kernel`] when the kernel refuses, [`Error::Invalid`] when netlink cannot say it.
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn add(&mut self, object: &impl KernelObject) -> Result<(), Error> {
         self.request(Verb::Add, object)
     }
@@ -150,6 +153,9 @@ impl Socket {
     ///
     /// # Errors
     /// As [`add`](Self::add).
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn replace(&mut self, object: &impl KernelObject) -> Result<(), Error> {
         self.request(Verb::Replace, object)
     }
@@ -158,6 +164,9 @@ impl Socket {
     ///
     /// # Errors
     /// As [`add`](Self::add).
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn append(&mut self, object: &impl KernelObject) -> Result<(), Error> {
         self.request(Verb::Append, object)
     }
@@ -166,6 +175,9 @@ impl Socket {
     ///
     /// # Errors
     /// As [`add`](Self::add); [`is_not_found`](Error::is_not_found) when there is none.
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn change(&mut self, object: &impl KernelObject) -> Result<(), Error> {
         self.request(Verb::Change, object)
     }
@@ -174,6 +186,9 @@ impl Socket {
     ///
     /// # Errors
     /// As [`add`](Self::add); [`is_not_found`](Error::is_not_found) when there is none.
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn delete(&mut self, object: &impl KernelObject) -> Result<(), Error> {
         self.request(Verb::Delete, object)
     }
@@ -182,6 +197,9 @@ impl Socket {
     ///
     /// # Errors
     /// As [`add`](Self::add).
+    ///
+    /// # Privileges
+    /// `CAP_NET_ADMIN` in the user namespace that owns the network namespace.
     pub fn request(&mut self, verb: Verb, object: &impl KernelObject) -> Result<(), Error> {
         let mut batch = Batch::new();
         batch.push(verb, object)?;
@@ -199,6 +217,9 @@ impl Socket {
     /// # Errors
     /// Only when the conversation with the kernel itself breaks; which requests took effect is
     /// then unknown. What the kernel says of single requests is in the [`Outcome`].
+    ///
+    /// # Privileges
+    /// As [`request`](Self::request).
     pub fn execute(&mut self, batch: &mut Batch) -> Result<Outcome, Error> {
         let mut outcome = Outcome { requests: batch.len(), ..Outcome::default() };
         let mut refusals: Vec<(usize, Refusal)> = Vec::new();
@@ -298,6 +319,9 @@ impl Socket {
     /// # Errors
     /// [`Error::Kernel`] when the kernel refuses, [`Error::Interrupted`] when the table changes
     /// faster than it can be read.
+    ///
+    /// # Privileges
+    /// None, as for [`link`](Self::link) and [`route`](Self::route).
     pub fn list<T: Listable>(&mut self, filter: &T::Filter) -> Result<Vec<T>, Error> {
         let mut objects = Vec::new();
         for dump in T::dumps(filter) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use libtest_mimic::Failed;
 use overlay_netlink::{
-    Batch, Error, Fdb, FdbFilter, Ifindex, Link, LinkFilter, LinkKind, Nexthop, NexthopId, Outcome,
-    Route, RouteFilter, RouteKind, Socket, Verb, VethPeer, WeightedHop,
+    Batch, Error, Fdb, FdbFilter, Ifindex, Link, LinkFilter, LinkKind, Neighbour, Nexthop,
+    NexthopId, Outcome, Route, RouteFilter, RouteKind, Socket, Verb, VethPeer, WeightedHop,
 };
 use overlay_wire::MacAddr;
 use socket2::SockRef;
@@ -210,6 +210,7 @@ fn what_netlink_cannot_say_is_not_sent() -> crate::Outcome {
         batch.push(Verb::Add, &Nexthop::group(NexthopId(1), vec![])),
         batch.push(Verb::Add, &foreign),
         batch.push(Verb::Append, &Nexthop::group(NexthopId(1), vec![(NexthopId(2), 1)])),
+        batch.push(Verb::Append, &Neighbour::permanent(ip("10.0.0.9"), mac(1), UPLINK)),
         batch.push(Verb::Add, &Link::named(name("lo"))),
         batch.push(Verb::Replace, &Link::named(name("lo"))),
         batch.push(Verb::Change, &Link::named(name("lo")).alias("x".repeat(256))),
