@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{IfName, Object, Verb};
+use overlay_netlink::{IfName, Object, Verb, scattered};
 
 use crate::key::Layer;
 use crate::table::Slot;
@@ -162,38 +162,11 @@ impl Plan {
             slots[slot(&step)].push(step);
         }
         for slot in &mut slots[2 + LAYERS..] {
-            scatter(slot);
+            let mut steps: Vec<_> = slot.drain(..).map(Some).collect();
+            slot.extend(scattered(steps.len()).filter_map(|index| steps[index].take()));
         }
         Self { steps: slots.into_iter().flatten().collect(), refused }
     }
-}
-
-/// Brings steps into an order in which neighbours in the key space are far apart in time: deleting
-/// routes in order of their prefixes makes the kernel rebuild its trie over and over, at six times
-/// the cost.
-fn scatter(steps: &mut Vec<Step>) {
-    let len = steps.len();
-    if len < 3 {
-        return;
-    }
-    // A stride near the golden section of the length and coprime to it visits every place once.
-    let mut stride = (len as f64 * 0.618) as usize | 1;
-    while gcd(stride, len) != 1 {
-        stride += 2;
-    }
-    let mut places: Vec<Option<Step>> = steps.drain(..).map(Some).collect();
-    let mut at = 0;
-    for _ in 0..len {
-        steps.extend(places[at].take());
-        at = (at + stride) % len;
-    }
-}
-
-const fn gcd(mut a: usize, mut b: usize) -> usize {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 impl fmt::Display for Plan {

@@ -32,7 +32,7 @@ mod tests;
 pub use address::{Address, AddressFilter};
 #[cfg(feature = "tokio")]
 pub use async_monitor::AsyncMonitor;
-pub use batch::{Batch, Outcome};
+pub use batch::{Batch, Outcome, scattered};
 pub use device::{DeviceRef, IfName, Ifindex, InvalidIfName};
 pub use error::{Error, KernelError};
 pub use fdb::{Fdb, FdbFilter};
