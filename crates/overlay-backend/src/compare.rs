@@ -67,7 +67,7 @@ const fn drops(kind: RouteKind) -> bool {
 pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
     let kind = match kind_fit(&seen.kind, &want.kind) {
         KindFit::Exact => LinkKind::Device,
-        KindFit::Change => want.kind.clone(),
+        KindFit::Change => changeable(&want.kind),
         KindFit::Recreate => return Fit::Recreate,
     };
     let mut change = Link::new(want.name, kind);
@@ -78,6 +78,30 @@ pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
     change.alias = want.alias.clone().filter(|alias| seen.alias.as_ref() != Some(alias));
     change.gso_max_size = want.gso_max_size.filter(|size| seen.gso_max_size != Some(*size));
     if change == Link::named(want.name) { Fit::Exact } else { Fit::Change(Box::new(change)) }
+}
+
+/// The part of a kind that the kernel changes in place. It refuses a request that mentions the rest,
+/// even with the values that are there.
+fn changeable(want: &LinkKind<IfName>) -> LinkKind<IfName> {
+    let LinkKind::Vxlan(want) = want else { return want.clone() };
+    let mut vxlan = want.clone();
+    vxlan.port = None;
+    vxlan.source_ports = None;
+    vxlan.limit = None;
+    vxlan.proxy = None;
+    vxlan.rsc = None;
+    vxlan.l2miss = None;
+    vxlan.l3miss = None;
+    vxlan.udp_csum = None;
+    vxlan.udp6_zero_csum_tx = None;
+    vxlan.udp6_zero_csum_rx = None;
+    vxlan.rem_csum_tx = None;
+    vxlan.rem_csum_rx = None;
+    vxlan.external = false;
+    vxlan.vnifilter = false;
+    vxlan.gbp = false;
+    vxlan.gpe = false;
+    LinkKind::Vxlan(vxlan)
 }
 
 #[derive(PartialEq, Eq)]

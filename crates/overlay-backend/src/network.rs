@@ -191,8 +191,10 @@ impl<B: Backend> Network<B> {
             if let Some(reason) = unroutable(subnet) {
                 return Err(PeerError::Unroutable { peer: peer.clone(), subnet: *subnet, reason });
             }
-            let underlay = self.node.underlay.addresses.iter().chain(&self.node.underlay.on_link);
-            if let Some(underlay) = underlay.into_iter().find(|net| overlap(net, subnet)) {
+            // A default route without a gateway, as point-to-point links have, claims nothing.
+            let on_link = self.node.underlay.on_link.iter().filter(|net| net.prefix_len() > 0);
+            let mut underlay = self.node.underlay.addresses.iter().chain(on_link);
+            if let Some(underlay) = underlay.find(|net| overlap(net, subnet)) {
                 return Err(PeerError::Underlay {
                     peer: peer.clone(),
                     subnet: *subnet,

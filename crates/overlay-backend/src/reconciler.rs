@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{Error, Event, IfName, Ifindex, NexthopId, Object, Request, Verb, Via};
+use overlay_netlink::{
+    Error, Event, IfName, Ifindex, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
+};
 
 use self::nexthops::NexthopIds;
 use crate::compare::{Fit, fit};
@@ -15,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::key::{Key, any_device};
 use crate::owner::Owner;
 use crate::plan::{Plan, Reason, Refused, RefusedReason, Step};
-use crate::table::{Slot, Table};
+use crate::table::{Entry, Slot, Table};
 
 /// How often a pass over the kernel may change something before the rest is left to the next one.
 /// Two are enough unless somebody else is busy in the same place.
@@ -293,9 +295,10 @@ impl Reconciler {
             // What the kernel took along with a device or an address has to come again: look.
             let again = plan.steps.iter().any(Step::has_consequences);
             let report = self.apply(kernel, plan)?;
-            let settled = report.failed.is_empty();
+            // What failed while nothing else changed would only fail again.
+            let done = report.failed.is_empty() && !again || report.writes() == 0;
             total.absorb(report);
-            if settled && !again {
+            if done {
                 break;
             }
         }
@@ -336,14 +339,21 @@ impl Reconciler {
         let mut sendable = Vec::with_capacity(steps.len());
         for step in steps {
             let mut absent = None;
-            any_device(&step.object, &mut |dev| {
+            let mut is_absent = |dev| {
                 absent = (!indexes.contains_key(&dev)).then_some(dev);
                 absent.is_some()
-            });
+            };
+            match step.verb {
+                // What the nexthop object of a route that goes is now wanted for does not matter.
+                Verb::Delete => any_device(&step.object, &mut is_absent),
+                _ => hangs(&self.table, &step.object, &mut is_absent),
+            };
             match absent {
                 None => sendable.push(step),
                 // It went with its device.
                 Some(_) if step.verb == Verb::Delete => note(&mut self.table, &step, None),
+                // Once per device is enough to say.
+                Some(dev) if report.failed.iter().any(|failure| failure.is_of(dev)) => {}
                 Some(dev) => {
                     let error = Error::refused(step.to_string(), ENODEV);
                     report.failed.push(Failure { step, error, device: Some(dev) });
@@ -372,6 +382,9 @@ impl Reconciler {
                         (Reason::Missing, _) => report.added += 1,
                         _ => report.changed += 1,
                     }
+                    if step.slot.is_none() {
+                        self.surplus.retain(|surplus| !Arc::ptr_eq(surplus, &step.object));
+                    }
                     // A change of a device names only what changes; it is observed again anyway.
                     if !step.is_link() {
                         let seen = (step.verb != Verb::Delete).then(|| Arc::clone(&step.object));
@@ -395,6 +408,18 @@ fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
     if let Some(slot) = step.slot {
         table.settle(slot, seen);
     }
+}
+
+/// As [`any_device`]; a route by way of a nexthop object hangs on the devices of that.
+fn hangs(table: &Table, object: &Object<IfName>, f: &mut impl FnMut(IfName) -> bool) -> bool {
+    let through = match object {
+        Object::Route(Route { via: Via::Nexthop(id), .. }) => table.get(&Key::Nexthop(*id)),
+        _ => None,
+    };
+    any_device(object, f)
+        || through
+            .and_then(|entry| entry.wanted.as_deref())
+            .is_some_and(|nexthop| any_device(nexthop, f))
 }
 
 /// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
@@ -469,7 +494,10 @@ impl<'r> Planner<'r> {
                     self.readdressed.insert(want.name);
                 }
                 let change = Arc::new(Object::Link(change));
-                self.step(slot, Verb::Change, &change, Reason::Differs);
+                match self.absent_device(&change) {
+                    Some(name) => self.refuse(wanted, RefusedReason::NoDevice { name }),
+                    None => self.step(slot, Verb::Change, &change, Reason::Differs),
+                }
             }
             (Some(Fit::Recreate), Some((old, _))) => {
                 self.step(slot, Verb::Delete, old, Reason::Incompatible);
@@ -487,7 +515,8 @@ impl<'r> Planner<'r> {
             }
             return;
         };
-        if !self.blocked.is_empty() && any_device(wanted, &mut |dev| self.blocked.contains(&dev)) {
+        let blocked = &mut |dev| self.blocked.contains(&dev);
+        if !self.blocked.is_empty() && hangs(&self.reconciler.table, wanted, blocked) {
             return;
         }
         if let Some(dev) = self.absent_device(wanted) {
@@ -510,7 +539,7 @@ impl<'r> Planner<'r> {
     /// A device that the object needs and that neither is there nor is wanted.
     fn absent_device(&self, object: &Object<IfName>) -> Option<IfName> {
         let mut absent = None;
-        any_device(object, &mut |dev| {
+        hangs(&self.reconciler.table, object, &mut |dev| {
             let known = self.reconciler.indexes.contains_key(&dev)
                 || self
                     .reconciler
@@ -537,38 +566,31 @@ impl<'r> Planner<'r> {
         if removed.is_empty() && self.readdressed.is_empty() {
             return;
         }
-        let seen = || {
-            let entries = self.reconciler.table.iter();
-            entries.filter_map(|(slot, entry)| Some((slot, entry, entry.seen.as_deref()?)))
-        };
-        let hangs = |object: &Object<IfName>| any_device(object, &mut |dev| removed.contains(&dev));
+        let table = &self.reconciler.table;
+        let seen = || table.iter().filter_map(|(slot, e)| Some((slot, e, e.seen.as_deref()?)));
+        let on_removed =
+            |object: &Object<IfName>| any_device(object, &mut |dev| removed.contains(&dev));
         let nexthops: HashSet<NexthopId> = seen()
             .filter_map(|(.., object)| match object {
-                Object::Nexthop(nexthop) if hangs(object) => Some(nexthop.id),
+                Object::Nexthop(nexthop) if on_removed(object) => Some(nexthop.id),
                 _ => None,
             })
             .collect();
-        let lost = |object: &Object<IfName>| match object {
+        let is_lost = |object: &Object<IfName>| match object {
             Object::Link(_) => false,
-            Object::Neighbour(neighbour) if self.readdressed.contains(&neighbour.dev) => true,
-            Object::Route(route) if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)) => {
-                true
-            }
-            object => hangs(object),
+            Object::Neighbour(Neighbour { dev, .. }) if self.readdressed.contains(dev) => true,
+            Object::Route(Route { via: Via::Nexthop(id), .. }) => nexthops.contains(id),
+            object => on_removed(object),
         };
-        let lost: HashMap<Slot, Option<Arc<Object<IfName>>>> = seen()
-            .filter(|(.., object)| lost(object))
-            .map(|(slot, entry, _)| (slot, entry.wanted.clone()))
-            .collect();
-        self.steps.retain(|step| step.slot.is_none_or(|slot| !lost.contains_key(&slot)));
-        // Two passes, so that the order does not depend on the map's.
-        let mut slots: Vec<Slot> = lost.keys().copied().collect();
-        slots.sort_unstable();
-        for slot in slots {
-            if let Some(Some(wanted)) = lost.get(&slot)
-                && !any_device(wanted, &mut |dev| self.blocked.contains(&dev))
+        let lost: Vec<(Slot, &Entry)> =
+            seen().filter(|(.., object)| is_lost(object)).map(|(slot, e, _)| (slot, e)).collect();
+        let slots: HashSet<Slot> = lost.iter().map(|(slot, _)| *slot).collect();
+        self.steps.retain(|step| step.slot.is_none_or(|slot| !slots.contains(&slot)));
+        for (slot, entry) in lost {
+            if let Some(wanted) = &entry.wanted
+                && !hangs(table, wanted, &mut |dev| self.blocked.contains(&dev))
             {
-                self.step(slot, Verb::Replace, wanted, Reason::Missing);
+                self.step(slot, verb_for_missing(&entry.key), wanted, Reason::Missing);
             }
         }
     }
@@ -605,6 +627,14 @@ pub struct Failure {
     pub error: Error,
     /// The device that was missing, if that was the reason.
     pub device: Option<IfName>,
+}
+
+impl Failure {
+    /// Whether it says all that there is to say of what hangs on `dev` and cannot be had.
+    fn is_of(&self, dev: IfName) -> bool {
+        self.device == Some(dev)
+            || matches!(&*self.step.object, Object::Link(link) if link.name == dev)
+    }
 }
 
 impl fmt::Display for Failure {
