@@ -1,7 +1,7 @@
 //! One overlay network on this node: a backend and the peers that it reaches.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use overlay_wire::IpVersion;
@@ -227,6 +227,10 @@ impl<B: Backend> Network<B> {
 
     fn check_endpoints(&self, peer: &Peer) -> Result<(), PeerError> {
         for address in &peer.endpoints {
+            if let Some(reason) = unsendable(*address) {
+                let (peer, address) = (peer.id.clone(), *address);
+                return Err(PeerError::BadEndpoint { peer, address, reason });
+            }
             if self.node.underlay.has_address(*address) {
                 return Err(PeerError::OwnAddress {
                     peer: peer.id.clone(),
@@ -250,8 +254,8 @@ impl<B: Backend> Network<B> {
                 .map(|subnet| (*subnet, peer.id.clone()))
                 .or_else(|| self.holder(&IpNet::from(*address), &peer.id));
             if let Some((subnet, holder)) = swallowed_by {
-                let underlay = IpNet::from(*address);
-                return Err(PeerError::Underlay { peer: holder, subnet, underlay });
+                let (peer, address) = (peer.id.clone(), *address);
+                return Err(PeerError::EndpointInside { peer, address, subnet, holder });
             }
         }
         for subnet in &peer.subnets {
@@ -273,19 +277,46 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-/// Why packets cannot be routed to a subnet, if so.
+/// Why packets cannot be routed to a subnet, if so. The kernel takes such routes without a word and
+/// drops the packets as martians.
 fn unroutable(subnet: &IpNet) -> Option<&'static str> {
-    let address = subnet.network();
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    if subnet.prefix_len() == 0 {
+        return Some("it is the default route");
+    }
+    // The prefix, its length, and what it is for: RFC 6890.
+    let special: &[(IpAddr, u8, &str)] = match subnet {
+        IpNet::V4(_) => &[
+            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "0.0.0.0/8 is no destination"),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), 8, "127.0.0.0/8 is loopback"),
+            (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, "169.254.0.0/16 is link-local"),
+            (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4, "224.0.0.0/4 is multicast"),
+            (IpAddr::V4(Ipv4Addr::BROADCAST), 32, "255.255.255.255 is broadcast"),
+        ],
+        IpNet::V6(_) => &[
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, "it contains the unspecified address"),
+            (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "it contains ::1, which is loopback"),
+            (IpAddr::V6(V4_MAPPED), 96, "::ffff:0:0/96 stands for IPv4"),
+            (IpAddr::V6(LINK_LOCAL), 10, "fe80::/10 is link-local"),
+            (IpAddr::V6(MULTICAST), 8, "ff00::/8 is multicast"),
+        ],
     };
-    match subnet {
-        _ if subnet.prefix_len() == 0 => Some("it is the default route"),
-        _ if address.is_multicast() => Some("it is multicast"),
+    special.iter().find_map(|(address, len, reason)| {
+        let special = IpNet::new(*address, *len).ok()?;
+        overlap(&special, subnet).then_some(*reason)
+    })
+}
+
+const V4_MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+
+/// Why packets cannot be sent to an address, if so.
+fn unsendable(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("it is unspecified"),
         _ if address.is_loopback() => Some("it is loopback"),
-        _ if link_local => Some("it is link-local"),
-        _ if address.is_unspecified() => Some("it begins with the unspecified address"),
+        _ if address.is_multicast() => Some("it is multicast"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("it is broadcast"),
         _ => None,
     }
 }

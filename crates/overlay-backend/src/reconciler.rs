@@ -368,10 +368,20 @@ impl Reconciler {
             Some(Request { verb: step.verb, object })
         }))?;
         report.sends += executed.sends;
+        let without_nexthop: HashSet<NexthopId> = executed
+            .errors
+            .iter()
+            .filter_map(|(index, _)| match &*sendable.get(*index)?.object {
+                Object::Nexthop(nexthop) => Some(nexthop.id),
+                _ => None,
+            })
+            .collect();
         let mut errors = executed.errors.into_iter().peekable();
         for (index, step) in sendable.into_iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == index).map(|(_, error)| error);
             match error {
+                // The refusal of the nexthop object says it.
+                Some(_) if is_through(&step.object, &without_nexthop) => {}
                 // What is to go and is not there has gone.
                 Some(error) if !(step.verb == Verb::Delete && error.is_not_found()) => {
                     report.failed.push(Failure { step, error, device: None });
@@ -404,6 +414,11 @@ impl Reconciler {
     }
 }
 
+/// Whether it is a route by way of one of these nexthop objects.
+fn is_through(object: &Object<IfName>, nexthops: &HashSet<NexthopId>) -> bool {
+    matches!(object, Object::Route(Route { via: Via::Nexthop(id), .. }) if nexthops.contains(id))
+}
+
 fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
     if let Some(slot) = step.slot {
         table.settle(slot, seen);
@@ -424,6 +439,8 @@ fn hangs(table: &Table, object: &Object<IfName>, f: &mut impl FnMut(IfName) -> b
 
 /// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
 const ENODEV: i32 = 19;
+/// Likewise.
+const EINVAL: i32 = 22;
 
 /// Decides what to do about each key.
 struct Planner<'r> {
@@ -640,9 +657,17 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
-        if self.error.is_exists() && matches!(*self.step.object, Object::Route(_)) {
-            f.write_str(": a route that is not ours is in the way; it was left alone")?;
-        }
+        let hint = match &*self.step.object {
+            Object::Route(_) if self.error.is_exists() => {
+                ": a route that is not ours is in the way; it was left alone"
+            }
+            // For IPv6 the kernel looks where the gateway is even if told that it is on the link.
+            Object::Nexthop(_) | Object::Route(_) if self.error.errno() == Some(EINVAL) => {
+                ": a route that is not ours may lead to the gateway through another device"
+            }
+            _ => "",
+        };
+        f.write_str(hint)?;
         Ok(())
     }
 }
