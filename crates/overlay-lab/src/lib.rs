@@ -1,1 +1,26 @@
-//! Hosts as network namespaces, for the tests and examples of Overlay.
+#![doc = include_str!("../README.md")]
+
+mod capture;
+mod enter;
+mod error;
+mod host;
+mod links;
+mod offload;
+mod pcap;
+mod ping;
+mod require;
+mod sys;
+mod sysctl;
+mod throughput;
+mod topology;
+mod wire;
+
+pub use capture::{Capture, Frame, capture, capture_if};
+pub use enter::enter;
+pub use error::{EnterError, Error, Result};
+pub use host::Host;
+pub use ping::{PingError, PingReport, PingRequest, Reply, path_mtu, ping};
+pub use require::{REQUIRE, cannot_run};
+pub use throughput::{Throughput, throughput};
+pub use topology::{Switch, connect};
+pub use wire::{Wire, WireConfig, WireStats};
