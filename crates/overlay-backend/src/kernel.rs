@@ -59,10 +59,7 @@ pub trait Kernel {
     /// # Errors
     /// When the conversation breaks: which requests took effect is then unknown. Refusals of single
     /// requests are in the result.
-    fn execute(
-        &mut self,
-        requests: &mut dyn Iterator<Item = Request>,
-    ) -> Result<Executed, Error>;
+    fn execute(&mut self, requests: &mut dyn Iterator<Item = Request>) -> Result<Executed, Error>;
 }
 
 /// What became of some requests.
@@ -106,10 +103,7 @@ impl Kernel for Socket {
         self.list(&RuleFilter::made_by(protocol))
     }
 
-    fn execute(
-        &mut self,
-        requests: &mut dyn Iterator<Item = Request>,
-    ) -> Result<Executed, Error> {
+    fn execute(&mut self, requests: &mut dyn Iterator<Item = Request>) -> Result<Executed, Error> {
         let mut batch = Batch::new();
         let mut executed = Executed::default();
         // The batch counts only what could be encoded.

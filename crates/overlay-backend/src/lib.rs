@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod kernel;
+mod memory;
 
 pub use kernel::{Executed, Kernel};
+pub use memory::{Counters, Failure, Listing, MemoryKernel, Snapshot};
