@@ -174,7 +174,11 @@ impl<D> Vxlan<D> {
         Self { external: true, learning: Some(false), ..Self::unset() }
     }
 
-    const fn unset() -> Self {
+    /// A device with every setting left open: for a change in place set what is to change, and
+    /// nothing else, since the kernel refuses to hear of what it cannot change even where it is
+    /// right.
+    #[must_use]
+    pub const fn unset() -> Self {
         Self {
             id: None,
             dev: None,
