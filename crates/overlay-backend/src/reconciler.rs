@@ -295,8 +295,11 @@ impl Reconciler {
             // What the kernel took along with a device or an address has to come again: look.
             let again = plan.steps.iter().any(Step::has_consequences);
             let report = self.apply(kernel, plan)?;
-            // What failed while nothing else changed would only fail again.
-            let done = report.failed.is_empty() && !again || report.writes() == 0;
+            let done = match &report.failed[..] {
+                [] => !again,
+                // What fails while nothing changes only fails again, unless what was listed is gone.
+                failed => report.writes() == 0 && !failed.iter().any(|f| f.error.is_not_found()),
+            };
             total.absorb(report);
             if done {
                 break;
