@@ -1,8 +1,6 @@
 //! Whether what the kernel holds is what is wanted.
 
-use overlay_netlink::{
-    Df, IfName, Link, LinkKind, NeighbourState, Object, RouteKind, Tunnel, Vxlan,
-};
+use overlay_netlink::{Df, IfName, Link, LinkKind, NeighbourState, Object, Tunnel, Vxlan};
 
 /// How a device that is there fits the one that is wanted.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,8 +41,7 @@ pub(crate) fn satisfies(observed: &Object<IfName>, wanted: &Object<IfName>) -> b
             seen.target == want.target && seen.fdb == want.fdb
         }
         (Object::Route(seen), Object::Route(want)) => {
-            // Where a dropping route leads does not matter; IPv6 says loopback.
-            (seen.via == want.via || drops(want.kind))
+            seen.via == want.via
                 && seen.kind == want.kind
                 && seen.scope == want.scope
                 && seen.src == want.src
@@ -54,13 +51,6 @@ pub(crate) fn satisfies(observed: &Object<IfName>, wanted: &Object<IfName>) -> b
         (Object::Rule(seen), Object::Rule(want)) => seen == want,
         _ => false,
     }
-}
-
-const fn drops(kind: RouteKind) -> bool {
-    matches!(
-        kind,
-        RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw
-    )
 }
 
 /// How a device that is there fits the one that is wanted.

@@ -312,9 +312,6 @@ fn ours(kernel: &MemoryKernel) -> BTreeSet<String> {
         if let Via::Nexthop(id) = route.via {
             route.via = Via::Hop(hops[&id].clone());
         }
-        if route.kind == RouteKind::Blackhole {
-            route.via = Via::None;
-        }
         objects.push(route.into());
     }
     objects.extend(

@@ -411,7 +411,10 @@ impl State {
                 if self.is_blackhole(&route) {
                     route.kind = RouteKind::Blackhole;
                 }
-                if route.dst.addr().is_ipv6() && shares_load(&route) {
+                if error_of(route.kind).is_some() && matches!(route.via, Via::Hop(_)) {
+                    // That it goes by way of the loopback device is not told.
+                    route.via = Via::None;
+                } else if route.dst.addr().is_ipv6() && shares_load(&route) {
                     if shared.len() > 1 {
                         if !std::mem::take(&mut first) {
                             return None;
