@@ -60,7 +60,11 @@ pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
         KindFit::Change => changeable(&want.kind),
         KindFit::Recreate => return Fit::Recreate,
     };
-    let mut change = Link::new(want.name, kind);
+    if kind != LinkKind::Device {
+        // By itself: the kernel refuses an MTU beside it. The rest follows in the next round.
+        return Fit::Change(Box::new(Link::new(want.name, kind)));
+    }
+    let mut change = Link::named(want.name);
     change.mtu = want.mtu.filter(|mtu| seen.mtu != Some(*mtu));
     change.address = want.address.filter(|address| seen.address != Some(*address));
     change.up = want.up.filter(|up| seen.up != Some(*up));
@@ -76,6 +80,7 @@ fn changeable(want: &LinkKind<IfName>) -> LinkKind<IfName> {
     let LinkKind::Vxlan(want) = want else { return want.clone() };
     let mut vxlan = want.clone();
     vxlan.port = None;
+    vxlan.ttl_inherit = false;
     vxlan.source_ports = None;
     vxlan.limit = None;
     vxlan.proxy = None;
@@ -142,6 +147,7 @@ fn vxlan_fit(seen: &Vxlan<IfName>, want: &Vxlan<IfName>) -> KindFit {
         && same(&seen.rem_csum_rx, &want.rem_csum_rx)
         && seen.external == want.external
         && seen.vnifilter == want.vnifilter
+        && seen.ttl_inherit == want.ttl_inherit
         && seen.gbp == want.gbp
         && seen.gpe == want.gpe
         // The family of the underlay is fixed at creation.
@@ -152,7 +158,6 @@ fn vxlan_fit(seen: &Vxlan<IfName>, want: &Vxlan<IfName>) -> KindFit {
         && same(&seen.learning, &want.learning)
         && same(&seen.ageing, &want.ageing)
         && same(&seen.ttl, &want.ttl)
-        && seen.ttl_inherit == want.ttl_inherit
         && same(&seen.tos, &want.tos)
         && same(&seen.df.or(Some(Df::Unset)), &want.df)
         && same(&seen.label, &want.label)

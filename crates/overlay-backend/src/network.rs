@@ -51,6 +51,7 @@ impl<B: Backend> Network<B> {
             network.subnets.insert(subnet.network(), (subnet.trunc(), id.clone()));
         }
         reconciler.set(&network.own_group(), network.backend.node_objects())?;
+        reconciler.expect(&network.name);
         Ok(network)
     }
 
@@ -126,8 +127,8 @@ impl<B: Backend> Network<B> {
         self.peers.remove(id).is_some()
     }
 
-    /// Reaches these peers and no others: a full snapshot. Says to the reconciler that the desired
-    /// state is complete.
+    /// Reaches these peers and no others: a full snapshot. Before the first one the reconciler plans
+    /// nothing, for this network or any other that shares it.
     ///
     /// Peers that are not among them go first, so that their subnets are free for others. Returns
     /// the peers that are refused, each with the reason; what such a peer announced before stays in
@@ -154,7 +155,7 @@ impl<B: Backend> Network<B> {
             .filter_map(|(peer, _)| self.try_upsert(*peer, reconciler).err())
             .map(|(_, error)| error)
             .collect();
-        reconciler.complete();
+        reconciler.complete(&self.name);
         refused
     }
 
@@ -164,7 +165,7 @@ impl<B: Backend> Network<B> {
             self.remove_peer(&id, reconciler);
         }
         reconciler.remove(&self.own_group());
-        reconciler.complete();
+        reconciler.complete(&self.name);
     }
 
     fn own_group(&self) -> String {

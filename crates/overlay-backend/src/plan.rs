@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{IfName, Object, Verb};
+use overlay_netlink::{IfName, Object, Verb, scattered};
 
 use crate::key::Layer;
 use crate::table::Slot;
@@ -25,6 +25,15 @@ pub struct Step {
 impl Step {
     pub(crate) fn is_link(&self) -> bool {
         matches!(*self.object, Object::Link(_))
+    }
+
+    /// Whether the kernel may take other objects along that the plan does not speak of.
+    pub(crate) fn has_consequences(&self) -> bool {
+        match *self.object {
+            Object::Link(_) => true,
+            Object::Address(_) => self.verb == Verb::Delete,
+            _ => false,
+        }
     }
 }
 
@@ -108,8 +117,8 @@ pub enum RefusedReason {
 }
 
 /// Everything that is to be done to make the kernel's state the wanted one, in order: stale devices
-/// go, devices come, then addresses, FDB entries, neighbours, nexthop objects, routes and rules, each
-/// before what relies on it; what is stale goes in the opposite order.
+/// go, devices come, then addresses come and go, then FDB entries, neighbours, nexthop objects, routes
+/// and rules come, each before what relies on it; what is stale goes in the opposite order.
 ///
 /// Prints as the iproute2 commands that do the same, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -140,46 +149,24 @@ impl Plan {
         // First come the devices that go: a new one may need what an old one holds.
         let slot = |step: &Step| match (Layer::of(&step.object), step.verb == Verb::Delete) {
             (Layer::Link, true) => 0,
-            (layer, false) => 1 + layer as usize,
-            (layer, true) => 1 + LAYERS + (LAYERS - 1 - layer as usize),
+            (Layer::Link, false) => 1,
+            (Layer::Address, false) => 2,
+            // The last address of a device takes neighbours and routes along: it goes before new
+            // ones come.
+            (Layer::Address, true) => 3,
+            (layer, false) => 2 + layer as usize,
+            (layer, true) => 2 + LAYERS + (LAYERS - 1 - layer as usize),
         };
-        let mut slots: [Vec<Step>; 2 * LAYERS + 1] = Default::default();
+        let mut slots: [Vec<Step>; 2 * LAYERS + 2] = Default::default();
         for step in steps {
             slots[slot(&step)].push(step);
         }
-        for slot in &mut slots[1 + LAYERS..] {
-            scatter(slot);
+        for slot in &mut slots[2 + LAYERS..] {
+            let mut steps: Vec<_> = slot.drain(..).map(Some).collect();
+            slot.extend(scattered(steps.len()).filter_map(|index| steps[index].take()));
         }
         Self { steps: slots.into_iter().flatten().collect(), refused }
     }
-}
-
-/// Brings steps into an order in which neighbours in the key space are far apart in time: deleting
-/// routes in order of their prefixes makes the kernel rebuild its trie over and over, at six times
-/// the cost.
-fn scatter(steps: &mut Vec<Step>) {
-    let len = steps.len();
-    if len < 3 {
-        return;
-    }
-    // A stride near the golden section of the length and coprime to it visits every place once.
-    let mut stride = (len as f64 * 0.618) as usize | 1;
-    while gcd(stride, len) != 1 {
-        stride += 2;
-    }
-    let mut places: Vec<Option<Step>> = steps.drain(..).map(Some).collect();
-    let mut at = 0;
-    for _ in 0..len {
-        steps.extend(places[at].take());
-        at = (at + stride) % len;
-    }
-}
-
-const fn gcd(mut a: usize, mut b: usize) -> usize {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 impl fmt::Display for Plan {

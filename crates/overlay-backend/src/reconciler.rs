@@ -3,12 +3,12 @@
 mod nexthops;
 mod observe;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use overlay_netlink::{
-    Error, Event, IfName, Ifindex, NexthopId, Object, Request, Route, Verb, Via,
+    Error, Event, IfName, Ifindex, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
 };
 
 use self::nexthops::NexthopIds;
@@ -17,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::key::{Key, any_device};
 use crate::owner::Owner;
 use crate::plan::{Plan, Reason, Refused, RefusedReason, Step};
-use crate::table::{Slot, Table};
+use crate::table::{Entry, Slot, Table};
 
 /// How often a pass over the kernel may change something before the rest is left to the next one.
 /// Two are enough unless somebody else is busy in the same place.
@@ -46,6 +46,9 @@ pub struct Reconciler {
     uses: HashSet<IfName>,
     /// Entries beside the first one of a key, which the kernel allows in an FDB.
     surplus: Vec<Arc<Object<IfName>>>,
+    /// Whose part of the desired state is not known in full yet.
+    expected: BTreeSet<String>,
+    /// At least one part is.
     complete: bool,
     observed: bool,
     /// Nexthop objects that were there at the first look have been taken over.
@@ -66,14 +69,17 @@ pub struct Conflict {
 }
 
 /// Planning is not possible yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
     /// The desired state is not known in full.
     #[error(
-        "the desired state is not complete yet: nothing is planned before the first snapshot is in"
+        "no snapshot from {waiting_for} yet: nothing is planned before all that is wanted is known"
     )]
-    Desired,
+    Desired {
+        /// Who has not brought theirs.
+        waiting_for: String,
+    },
     /// The kernel's state is not known.
     #[error(
         "the kernel has not been observed yet: nothing is planned before the first listing is in"
@@ -94,6 +100,7 @@ impl Reconciler {
             names: HashMap::new(),
             uses: HashSet::new(),
             surplus: Vec::new(),
+            expected: BTreeSet::new(),
             complete: false,
             observed: false,
             adopted: false,
@@ -114,8 +121,16 @@ impl Reconciler {
         self.owner
     }
 
-    /// Says that the desired state is known in full: from now on, what is in no group is stale.
-    pub const fn complete(&mut self) {
+    /// Says that `source` will bring part of the desired state: nothing is planned before that part
+    /// is [complete](Self::complete).
+    pub fn expect(&mut self, source: impl Into<String>) {
+        self.expected.insert(source.into());
+    }
+
+    /// Says that what `source` brings is known in full. Once that holds for every source that is
+    /// expected, what is in no group is stale.
+    pub fn complete(&mut self, source: &str) {
+        self.expected.remove(source);
         self.complete = true;
     }
 
@@ -211,8 +226,11 @@ impl Reconciler {
     /// # Errors
     /// [`NotReady`] before either is known.
     pub fn plan(&mut self) -> Result<Plan, NotReady> {
+        if let Some(source) = self.expected.first() {
+            return Err(NotReady::Desired { waiting_for: source.clone() });
+        }
         if !self.complete {
-            return Err(NotReady::Desired);
+            return Err(NotReady::Desired { waiting_for: "anybody".to_owned() });
         }
         if !self.observed {
             return Err(NotReady::Observed);
@@ -229,7 +247,7 @@ impl Reconciler {
         for slot in pending.iter().filter(|slot| !is_link(slot)) {
             planner.object(*slot);
         }
-        planner.replay_recreated();
+        planner.replay_lost();
         Ok(planner.finish())
     }
 
@@ -274,8 +292,8 @@ impl Reconciler {
                 total.failed.clear();
                 return Ok(total);
             }
-            // A device that was made or altered takes what hangs on it along; look again.
-            let again = plan.steps.iter().any(Step::is_link);
+            // What the kernel took along with a device or an address has to come again: look.
+            let again = plan.steps.iter().any(Step::has_consequences);
             let report = self.apply(kernel, plan)?;
             let done = match &report.failed[..] {
                 [] => !again,
@@ -301,7 +319,7 @@ impl Reconciler {
             return self.reconcile(kernel);
         }
         let plan = self.plan()?;
-        if plan.steps.iter().any(Step::is_link) {
+        if plan.steps.iter().any(Step::has_consequences) {
             return self.reconcile(kernel);
         }
         let mut report = self.apply(kernel, plan)?;
@@ -434,8 +452,8 @@ struct Planner<'r> {
     refused: Vec<Refused>,
     /// Devices that cannot be had: what hangs on them is left alone.
     blocked: HashSet<IfName>,
-    /// Devices that are made anew: what hangs on them has to be made again.
-    recreated: HashSet<IfName>,
+    /// Devices that are given another MAC address: their neighbours are forgotten by the kernel.
+    readdressed: HashSet<IfName>,
     /// Devices that are missing and not ours to make.
     missing: HashSet<IfName>,
 }
@@ -447,7 +465,7 @@ impl<'r> Planner<'r> {
             steps: Vec::new(),
             refused: Vec::new(),
             blocked: HashSet::new(),
-            recreated: HashSet::new(),
+            readdressed: HashSet::new(),
             missing: HashSet::new(),
         }
     }
@@ -492,6 +510,9 @@ impl<'r> Planner<'r> {
         match (fit, seen) {
             (Some(Fit::Exact), _) => {}
             (Some(Fit::Change(change)), _) => {
+                if change.address.is_some() {
+                    self.readdressed.insert(want.name);
+                }
                 let change = Arc::new(Object::Link(change));
                 match self.absent_device(&change) {
                     Some(name) => self.refuse(wanted, RefusedReason::NoDevice { name }),
@@ -499,7 +520,6 @@ impl<'r> Planner<'r> {
                 }
             }
             (Some(Fit::Recreate), Some((old, _))) => {
-                self.recreated.insert(want.name);
                 self.step(slot, Verb::Delete, old, Reason::Incompatible);
                 self.step(slot, Verb::Add, wanted, Reason::Incompatible);
             }
@@ -552,32 +572,47 @@ impl<'r> Planner<'r> {
         absent
     }
 
-    /// What hung on a device that is made anew is gone with it, though it was seen before.
-    fn replay_recreated(&mut self) {
-        if self.recreated.is_empty() {
-            return;
-        }
-        let recreated = std::mem::take(&mut self.recreated);
-        let table = &self.reconciler.table;
-        let hangs =
-            |object: &Object<IfName>| hangs(table, object, &mut |dev| recreated.contains(&dev));
-        // Stale entries on it are gone too.
-        self.steps
-            .retain(|step| step.verb != Verb::Delete || step.is_link() || !hangs(&step.object));
-        let planned: HashSet<Slot> = self.steps.iter().filter_map(|step| step.slot).collect();
-        let replay: Vec<Step> = table
+    /// What hangs on a device that this plan removes goes with it, though it was seen before.
+    fn replay_lost(&mut self) {
+        let removed: HashSet<IfName> = self
+            .steps
             .iter()
-            .filter(|(slot, _)| !planned.contains(slot))
-            .filter_map(|(slot, entry)| Some((slot, &entry.key, entry.wanted.as_ref()?)))
-            .filter(|(_, key, object)| !matches!(key, Key::Link(_)) && hangs(object))
-            .map(|(slot, key, object)| Step {
-                verb: verb_for_missing(key),
-                object: Arc::clone(object),
-                reason: Reason::Missing,
-                slot: Some(slot),
+            .filter(|step| step.verb == Verb::Delete)
+            .filter_map(|step| match &*step.object {
+                Object::Link(link) => Some(link.name),
+                _ => None,
             })
             .collect();
-        self.steps.extend(replay);
+        if removed.is_empty() && self.readdressed.is_empty() {
+            return;
+        }
+        let table = &self.reconciler.table;
+        let seen = || table.iter().filter_map(|(slot, e)| Some((slot, e, e.seen.as_deref()?)));
+        let on_removed =
+            |object: &Object<IfName>| any_device(object, &mut |dev| removed.contains(&dev));
+        let nexthops: HashSet<NexthopId> = seen()
+            .filter_map(|(.., object)| match object {
+                Object::Nexthop(nexthop) if on_removed(object) => Some(nexthop.id),
+                _ => None,
+            })
+            .collect();
+        let is_lost = |object: &Object<IfName>| match object {
+            Object::Link(_) => false,
+            Object::Neighbour(Neighbour { dev, .. }) if self.readdressed.contains(dev) => true,
+            Object::Route(Route { via: Via::Nexthop(id), .. }) => nexthops.contains(id),
+            object => on_removed(object),
+        };
+        let lost: Vec<(Slot, &Entry)> =
+            seen().filter(|(.., object)| is_lost(object)).map(|(slot, e, _)| (slot, e)).collect();
+        let slots: HashSet<Slot> = lost.iter().map(|(slot, _)| *slot).collect();
+        self.steps.retain(|step| step.slot.is_none_or(|slot| !slots.contains(&slot)));
+        for (slot, entry) in lost {
+            if let Some(wanted) = &entry.wanted
+                && !hangs(table, wanted, &mut |dev| self.blocked.contains(&dev))
+            {
+                self.step(slot, verb_for_missing(&entry.key), wanted, Reason::Missing);
+            }
+        }
     }
 
     fn finish(mut self) -> Plan {

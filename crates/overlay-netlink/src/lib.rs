@@ -11,6 +11,9 @@ mod codec;
 mod device;
 mod error;
 mod fdb;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hop;
 mod link;
 mod monitor;
@@ -23,11 +26,13 @@ mod request;
 mod route;
 mod rule;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, AddressFilter};
 #[cfg(feature = "tokio")]
 pub use async_monitor::AsyncMonitor;
-pub use batch::{Batch, Outcome};
+pub use batch::{Batch, Outcome, scattered};
 pub use device::{DeviceRef, IfName, Ifindex, InvalidIfName};
 pub use error::{Error, KernelError};
 pub use fdb::{Fdb, FdbFilter};
