@@ -12,7 +12,7 @@ use crate::fixture::{
 };
 use crate::{Case, Outcome};
 
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 9] = [
     ("somebody's route is left alone, and the prefix taken over when it goes", route),
     ("somebody's device of another kind is left alone", || {
         device("ip link add vxlan.1 type bridge")
@@ -22,6 +22,7 @@ pub(crate) const CASES: [Case; 8] = [
             "ip link add vxlan.1 type vxlan id 1 local 192.168.32.1 dev eth0 dstport 8472 nolearning",
         )
     }),
+    ("somebody's device with our VNI and port is in the way, and that is said once", same_vni),
     ("somebody's neighbour on our device is left alone, and taken over when it goes", neighbour),
     ("the number of somebody's nexthop object is not taken", nexthop),
     ("a nexthop object that somebody took is left to them", nexthop_taken),
@@ -95,6 +96,23 @@ fn device(command: &str) -> Outcome {
     assert!(report.is_ok(), "{report:?}");
     reach(a, b, &IpVersion::ALL);
     kept.stop();
+    Ok(())
+}
+
+fn same_vni() -> Outcome {
+    if !has_iproute2("somebody's device with our VNI")? {
+        return Ok(());
+    }
+    let Site { a, .. } = &site()?;
+    a.ip("ip link add theirs type vxlan id 1 local 192.168.32.1 dev eth0 dstport 8472 nolearning");
+    let before = a.host.settled()?;
+    let mut program = a.program(&options()).with_peers(some_peers(5));
+    let report = program.reconcile();
+    assert_eq!((report.writes(), report.sends), (0, 1), "{report:?}");
+    let [failure] = &report.failed[..] else { panic!("{report:?}") };
+    let text = failure.to_string();
+    assert!(text.contains("VNI already exists"), "{text}");
+    assert_same(&before, &a.host.settled()?);
     Ok(())
 }
 

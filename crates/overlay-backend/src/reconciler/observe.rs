@@ -315,7 +315,15 @@ pub(super) fn is_news(this: &Reconciler, event: &Event) -> bool {
         Event::Link(change, link) => link_is_news(this, *change, link),
         Event::Address(change, o) => {
             this.names.get(&o.dev).is_some_and(|dev| this.concerns(dev))
-                && object_is_news(this, *change, o.clone().into())
+                && match change {
+                    // The last address of a device takes routes along of which the kernel says
+                    // nothing.
+                    Change::Gone => true,
+                    // It may be what was missing; else it is most often a lifetime that began anew.
+                    Change::New => {
+                        this.table.has_pending() || object_is_news(this, *change, o.clone().into())
+                    }
+                }
         }
         Event::Neighbour(change, o) => object_is_news(this, *change, o.clone().into()),
         Event::Fdb(change, o) => object_is_news(this, *change, o.clone().into()),
