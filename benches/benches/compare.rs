@@ -1,0 +1,140 @@
+//! All contests, the contestants of each taking turns, as tables in Markdown: the figures in the README come from here.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use overlay_benches::{Contest, Spread, contests, iproute2_version, size, smoke};
+
+/// Measures, the contestants of each contest taking turns, and prints tables.
+#[derive(Parser)]
+struct Arguments {
+    /// Only these contests: add, dump, delete, gateways, many-gateways, swing, vxlan, no-op, move
+    only: Vec<String>,
+    /// How often each contestant runs
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Run everything once with few objects
+    #[arg(long)]
+    test: bool,
+    /// What Cargo passes to benchmarks
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+type Make = fn(u32) -> Result<Contest>;
+
+const CONTESTS: [(&str, Make, u32); 9] = [
+    ("add", contests::add, 100_000),
+    ("dump", contests::dump, 100_000),
+    ("delete", contests::delete, 100_000),
+    ("vxlan", contests::program_peers, 10_000),
+    ("gateways", contests::distinct_gateways, 10_000),
+    ("many-gateways", contests::many_distinct_gateways, 100_000),
+    ("swing", contests::swing, 100_000),
+    ("no-op", contests::no_op, 10_000),
+    ("move", contests::move_peer, 10_000),
+];
+
+fn main() -> Result<()> {
+    overlay_lab::enter()?;
+    let arguments = Arguments::parse();
+    let rounds = if smoke() { 0 } else { arguments.rounds };
+    println!("{}\n", machine());
+    let mut claims = Vec::new();
+    for (id, make, count) in CONTESTS {
+        if arguments.only.is_empty() || arguments.only.iter().any(|only| only == id) {
+            claims.extend(table(make(size(count))?, rounds)?);
+        }
+    }
+    println!("### Claims\n\n| claim | goal | measured | |\n|---|---|---|---|");
+    claims.iter().for_each(|line| println!("{line}"));
+    println!("\nload average afterwards: {}", read("/proc/loadavg"));
+    if smoke() {
+        println!(
+            "Each contestant ran once with few objects, to see that it works: these are no results."
+        );
+    }
+    Ok(())
+}
+
+/// Measures a contest and prints its table. Returns a line for each of its claims.
+fn table(mut contest: Contest, rounds: usize) -> Result<Vec<String>> {
+    let spreads = contest.interleave(rounds)?;
+    let best = spreads.first().map(|spread| spread.median).unwrap_or_default();
+    println!("### {}\n", contest.title);
+    println!(
+        "| | median | least to greatest | per second | time, first = 1 |\n|---|---|---|---|---|"
+    );
+    for (contestant, spread) in contest.contestants.iter().zip(&spreads) {
+        let Spread { min, median, max } = *spread;
+        println!(
+            "| {} | {} | {} to {} | {} | {:.2} |",
+            contestant.name,
+            shown(median),
+            shown(min),
+            shown(max),
+            rate(contest.objects, median),
+            ratio(median, best),
+        );
+    }
+    println!();
+    let median = |name: &str| {
+        let at = contest.contestants.iter().position(|contestant| contestant.name == name);
+        at.map(|at| spreads[at].median)
+    };
+    let lines = contest.claims.iter().filter_map(|claim| {
+        let factor = ratio(median(claim.slow)?, median(claim.fast)?);
+        let verdict = if factor >= claim.at_least { "reached" } else { "**missed**" };
+        Some(format!(
+            "| {}: {} against {} | {}x | {factor:.1}x | {verdict} |",
+            contest.title, claim.fast, claim.slow, claim.at_least
+        ))
+    });
+    Ok(lines.collect())
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+fn shown(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        _ if seconds >= 10.0 => format!("{seconds:.1} s"),
+        _ if seconds >= 1.0 => format!("{seconds:.2} s"),
+        _ if seconds >= 0.1 => format!("{:.0} ms", seconds * 1e3),
+        _ if seconds >= 0.001 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{:.0} µs", seconds * 1e6),
+    }
+}
+
+fn rate(objects: u64, time: Duration) -> String {
+    let rate = objects as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE);
+    match rate {
+        _ if rate >= 1e6 => format!("{:.1} M", rate / 1e6),
+        _ if rate >= 1e3 => format!("{:.0} k", rate / 1e3),
+        _ => format!("{rate:.0}"),
+    }
+}
+
+/// What the figures were measured on.
+fn machine() -> String {
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown processor", |(_, model)| model.trim());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "Linux {}, {model}, {cores} cores, {}, user namespace {}, load average {}",
+        read("/proc/sys/kernel/osrelease"),
+        iproute2_version().unwrap_or_else(|| "no iproute2".to_owned()),
+        read("/proc/self/uid_map").split_whitespace().collect::<Vec<_>>().join(" "),
+        read("/proc/loadavg"),
+    )
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
