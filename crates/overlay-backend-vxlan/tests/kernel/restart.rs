@@ -213,7 +213,7 @@ fn incomplete() -> Outcome {
     let before = a.host.settled()?;
     let mut program = a.program(&options());
     let error = program.reconciler.reconcile(&mut program.socket).expect_err("no peers yet");
-    assert!(error.to_string().contains("not complete"), "{error}");
+    assert!(error.to_string().contains("no snapshot from overlay yet"), "{error}");
     let after = a.host.settled()?;
     assert_eq!(before, after, "{}", before.difference(&after));
     Ok(())
