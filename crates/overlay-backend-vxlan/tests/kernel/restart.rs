@@ -156,6 +156,9 @@ fn adopted_numbers() -> Outcome {
 fn adopted_later() -> Outcome {
     let Site { a, b, .. } = &started_site()?;
     let mut reconciler = Reconciler::new(Owner::default());
+    // One of two sources is quicker than the other.
+    reconciler.expect("other");
+    reconciler.complete("quick");
     reconciler.observe(&mut a.host.socket()?)?;
     let mut network = renamed(a, &mut reconciler);
     network.set_peers([b.peer(&options())], &mut reconciler);
