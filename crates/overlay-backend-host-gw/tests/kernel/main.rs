@@ -2,6 +2,7 @@
 
 mod fixture;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -149,18 +150,29 @@ fn printed() -> Outcome {
     Ok(())
 }
 
-/// Pings for about a second while `work` is done, which must take less. None may be lost.
+/// Pings both families before, while and after `work` is done. Not one may be lost.
 fn without_loss(from: &Spot, to: &Spot, work: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let stream = |address| {
+        let request = PingRequest::to(address).count(20).interval(Duration::from_millis(10));
+        let mut reports = Vec::new();
+        loop {
+            let last = done.load(Ordering::Relaxed);
+            reports.push(ping(&from.container, &request).expect("a ping"));
+            if last {
+                return reports;
+            }
+        }
+    };
     thread::scope(|scope| {
-        let pings = to.inside().map(|address| {
-            let request = PingRequest::to(address).count(100).interval(Duration::from_millis(10));
-            scope.spawn(move || ping(&from.container, &request).expect("a ping"))
-        });
-        thread::sleep(Duration::from_millis(200));
+        let streams = to.inside().map(|address| scope.spawn(move || stream(address)));
+        thread::sleep(Duration::from_millis(100));
         work();
-        assert!(pings.iter().all(|ping| !ping.is_finished()), "it took too long to tell");
-        let reports = pings.map(|ping| ping.join().expect("no panic"));
-        assert!(reports.iter().all(PingReport::perfect), "{reports:?}");
+        done.store(true, Ordering::Relaxed);
+        for stream in streams {
+            let reports = stream.join().expect("no panic");
+            assert!(reports.iter().all(PingReport::perfect), "{reports:?}");
+        }
     });
 }
 

@@ -1,5 +1,6 @@
 //! A program that starts anew finds what is there, keeps what is right, and puts right the rest.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,27 +28,30 @@ pub(crate) const CASES: [Case; 11] = [
     ("clearing leaves nothing of ours and all of others", cleared),
 ];
 
-/// Pings for about a second while `work` is done, which must take less.
-fn while_pinging(from: &Spot, to: &Spot, work: impl FnOnce()) -> Vec<PingReport> {
+/// Pings both families before, while and after `work` is done. Not one may be lost.
+fn without_loss(from: &Spot, to: &Spot, work: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let stream = |address| {
+        let request = PingRequest::to(address).count(20).interval(Duration::from_millis(10));
+        let mut reports = Vec::new();
+        loop {
+            let last = done.load(Ordering::Relaxed);
+            reports.push(ping(&from.container, &request).expect("a ping"));
+            if last {
+                return reports;
+            }
+        }
+    };
     thread::scope(|scope| {
-        let pings: Vec<_> = to
-            .inside()
-            .into_iter()
-            .map(|address| {
-                let request =
-                    PingRequest::to(address).count(100).interval(Duration::from_millis(10));
-                scope.spawn(move || ping(&from.container, &request).expect("a ping"))
-            })
-            .collect();
-        thread::sleep(Duration::from_millis(200));
+        let streams = to.inside().map(|address| scope.spawn(move || stream(address)));
+        thread::sleep(Duration::from_millis(100));
         work();
-        assert!(pings.iter().all(|ping| !ping.is_finished()), "it took too long to tell");
-        pings.into_iter().map(|ping| ping.join().expect("no panic")).collect()
-    })
-}
-
-fn assert_no_loss(reports: &[PingReport]) {
-    assert!(reports.iter().all(PingReport::perfect), "{reports:?}");
+        done.store(true, Ordering::Relaxed);
+        for stream in streams {
+            let reports = stream.join().expect("no panic");
+            assert!(reports.iter().all(PingReport::perfect), "{reports:?}");
+        }
+    });
 }
 
 fn start(here: &Spot, there: &Spot) -> Program {
@@ -65,13 +69,12 @@ fn started_site() -> overlay_lab::Result<Site> {
 fn same_again() -> Outcome {
     let Site { a, b, .. } = &started_site()?;
     let before = a.host.settled()?;
-    let reports = while_pinging(a, b, || {
+    without_loss(a, b, || {
         for _ in 0..3 {
             let report = start(a, b).converge();
             assert_eq!((report.writes(), report.sends), (0, 0), "{report:?}");
         }
     });
-    assert_no_loss(&reports);
     let after = a.host.settled()?;
     assert_eq!(before, after, "{}", before.difference(&after));
     Ok(())
@@ -82,12 +85,11 @@ fn another_mtu() -> Outcome {
     let index = link(&a.host, VTEP).and_then(|link| link.index);
     let mut node = a.node();
     node.underlay.mtu = 1400;
-    let reports = while_pinging(a, b, || {
+    without_loss(a, b, || {
         let mut program = a.program_of(node, &options()).with_peers([b.peer(&options())]);
         let report = program.converge();
         assert_eq!((report.added, report.changed, report.deleted), (0, 1, 0), "{report:?}");
     });
-    assert_no_loss(&reports);
     let after = link(&a.host, VTEP).expect("a device");
     assert_eq!((after.mtu, after.index), (Some(1350), index));
     Ok(())
@@ -191,7 +193,7 @@ fn with_and_without_nexthops() -> Outcome {
         Object::Route(route) => matches!(route.via, Via::Nexthop(_)),
         _ => false,
     };
-    let reports = while_pinging(a, b, || {
+    without_loss(a, b, || {
         for _ in 0..2 {
             let reconciler = Reconciler::new(Owner::default()).without_nexthop_objects();
             let report = Program::new(reconciler, a.node(), &options(), &a.host)
@@ -205,7 +207,6 @@ fn with_and_without_nexthops() -> Outcome {
             assert_eq!((report.added, report.changed, report.deleted), (2, 2, 0), "{report:?}");
         }
     });
-    assert_no_loss(&reports);
     let after = a.host.settled()?;
     assert_eq!(with, after, "{}", with.difference(&after));
     Ok(())
