@@ -97,7 +97,8 @@ impl State {
         let mut held = held.clone();
         let has_route = !std::mem::take(&mut held.noprefixroute);
         match (had_route, has_route) {
-            (false, true) => self.connect(&held),
+            // Even a route that somebody took away meanwhile.
+            (_, true) => self.connect(&held),
             (true, false) => self.disconnect_ipv6(&held),
             _ => {}
         }
