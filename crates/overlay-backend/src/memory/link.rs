@@ -48,18 +48,18 @@ impl State {
         };
         match verb {
             Verb::Add => {
-                let created = self.validate(asked).and_then(|()| match found {
-                    Some(_) => Err(EEXIST),
-                    None => self.create(asked),
-                });
-                // The alias is a second message, which finds its device by name, whatever became
-                // of the first.
+                self.validate(asked)?;
+                if found.is_some() {
+                    return Err(EEXIST);
+                }
+                self.create(asked)?;
+                // The alias is a second message, sent once the first has succeeded.
                 if let (Some(alias), Some(index)) = (&asked.alias, self.names.get(&asked.name))
                     && let Some(device) = self.devices.get_mut(index)
                 {
                     device.link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
                 }
-                created
+                Ok(())
             }
             Verb::Delete => {
                 let index = found.ok_or(ENODEV)?;
