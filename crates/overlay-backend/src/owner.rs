@@ -10,6 +10,9 @@ use overlay_netlink::{Link, Object, Protocol};
 /// Routes, neighbours, rules, nexthop objects and addresses carry the protocol number; devices carry
 /// an alias made from it; FDB entries, which the kernel lets nobody mark, belong to whom their
 /// device belongs to. Two programs on one host need two numbers.
+///
+/// A device whose alias somebody changes is no longer ours: it is left as it is and reported, until the
+/// alias is set again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     protocol: Protocol,

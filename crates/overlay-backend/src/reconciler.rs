@@ -134,6 +134,11 @@ impl Reconciler {
         self.complete = true;
     }
 
+    /// Whether the desired state is known in full.
+    fn is_complete(&self) -> bool {
+        self.complete && self.expected.is_empty()
+    }
+
     /// Replaces what `group` wants.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::fixture::{
 };
 use crate::{Case, Outcome};
 
-pub(crate) const CASES: [Case; 23] = [
+pub(crate) const CASES: [Case; 24] = [
     ("flushed routes come back", || {
         repaired_without_nexthops(&["ip route flush proto 79", "ip -6 route flush proto 79"])
     }),
@@ -46,13 +46,13 @@ pub(crate) const CASES: [Case; 23] = [
         repaired(&["ip link set vxlan.1 type vxlan learning"])
     }),
     ("deleted neighbours come back", || {
-        repaired(&["ip neigh del 10.244.2.0 dev vxlan.1", "ip neigh del fd00:244:2:: dev vxlan.1"])
+        repaired(&["ip neigh del 10.244.2.0 dev vxlan.1", "ip neigh del GATEWAY dev vxlan.1"])
     }),
     ("an altered neighbour is put right", || {
         repaired(&["ip neigh replace 10.244.2.0 lladdr 02:00:00:00:00:09 dev vxlan.1"])
     }),
     ("a neighbour that may expire becomes permanent again", || {
-        repaired(&["ip neigh change fd00:244:2:: lladdr MAC dev vxlan.1 nud reachable"])
+        repaired(&["ip neigh change GATEWAY lladdr MAC dev vxlan.1 nud reachable"])
     }),
     ("a deleted FDB entry comes back", || {
         repaired(&["bridge fdb del MAC dev vxlan.1 dst 192.168.32.2"])
@@ -68,6 +68,7 @@ pub(crate) const CASES: [Case; 23] = [
             format!("bridge fdb append 00:00:00:00:00:00 dev vxlan.1 dst 192.168.32.{end}")
         }))
     }),
+    ("a flood list is cleared once", flood_list),
     ("deleted nexthop objects come back with their routes", || {
         repaired(&["ip nexthop flush proto 79"])
     }),
@@ -147,9 +148,10 @@ fn damaged(reconciler: Reconciler, damage: &[impl AsRef<str>]) -> Outcome {
     }
     let Scene { site, before, kept } = scene_of(reconciler)?;
     let Site { a, b, .. } = &site;
-    let mac = b.host.mac(VTEP)?.expect("a MAC address").to_string();
+    let mac = b.host.mac(VTEP)?.expect("a MAC address");
+    let (gateway, mac) = (mac.link_local().to_string(), mac.to_string());
     for line in damage {
-        a.ip(&line.as_ref().replace("MAC", &mac));
+        a.ip(&line.as_ref().replace("MAC", &mac).replace("GATEWAY", &gateway));
     }
     assert_right_again(&site, &before, &kept);
     reach(a, b, &IpVersion::ALL);
@@ -165,6 +167,24 @@ fn assert_right_again(site: &Site, before: &Snapshot, kept: &Kept) {
     assert!(report.is_ok(), "nothing was repaired: {report:?}");
     let foreign_now = foreign(&now());
     assert_eq!(foreign_now, foreign(before), "{}", foreign(before).difference(&foreign_now));
+}
+
+fn flood_list() -> Outcome {
+    if !has_iproute2("a flood list")? {
+        return Ok(());
+    }
+    let Site { a, .. } = &site()?;
+    let mut program = a.program(&options()).with_peers([]);
+    program.converge();
+    for end in 77..80 {
+        let to = format!("dst 192.168.32.{end}");
+        a.ip(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan.1 {to}"));
+    }
+    let report = program.reconcile();
+    assert_eq!((report.deleted, report.writes()), (3, 3), "{report:?}");
+    let report = program.push();
+    assert_eq!((report.writes(), report.sends), (0, 0), "{report:?}");
+    Ok(())
 }
 
 fn turned_nexthop() -> Outcome {

@@ -7,13 +7,14 @@ use overlay_wire::IpVersion;
 use crate::fixture::{Site, has_iproute2, ip, name, options, over, reach, routed_site, site};
 use crate::{Case, Outcome};
 
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 9] = [
     ("IPv4 over IPv4", || carried(IpVersion::V4, &[IpVersion::V4])),
     ("IPv6 over IPv4", || carried(IpVersion::V4, &[IpVersion::V6])),
     ("IPv4 over IPv6", || carried(IpVersion::V6, &[IpVersion::V4])),
     ("IPv6 over IPv6", || carried(IpVersion::V6, &[IpVersion::V6])),
     ("both families over either", both),
     ("the overlay crosses a router", across_a_router),
+    ("somebody's route around all of the overlay does not matter", surrounded),
     ("the MTU of the device is what passes", mtu),
     ("a node set up by hand with iproute2 joins", by_hand),
 ];
@@ -58,6 +59,21 @@ fn across_a_router() -> Outcome {
         b.program(&options).with_peers([a.peer(&options)]).converge();
         reach(a, b, &IpVersion::ALL);
     }
+    Ok(())
+}
+
+fn surrounded() -> Outcome {
+    if !has_iproute2("somebody's route around the overlay")? {
+        return Ok(());
+    }
+    let Site { a, b, .. } = &site()?;
+    let options = options();
+    for (here, there) in [(a, b), (b, a)] {
+        here.ip("ip route add 10.0.0.0/8 via 192.168.32.50 dev eth0");
+        here.ip("ip -6 route add fd00::/8 via fd00:32::50 dev eth0");
+        here.program(&options).with_peers([there.peer(&options)]).converge();
+    }
+    reach(a, b, &IpVersion::ALL);
     Ok(())
 }
 

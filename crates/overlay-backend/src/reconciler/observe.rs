@@ -192,7 +192,7 @@ fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
     let foreign: HashSet<NexthopId> = foreign.iter().map(|nexthop| nexthop.id).collect();
     let mut present: HashMap<Hop<IfName>, NexthopId> = HashMap::new();
     // Not before it is known what there is to adopt them for.
-    if !this.adopted && this.complete {
+    if !this.adopted && this.is_complete() {
         this.adopted = true;
         present.extend(ours.iter().filter_map(|nexthop| {
             let object = Object::Nexthop((*nexthop).clone());
