@@ -22,7 +22,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = &[];
+pub const TARGETS: &[Target] = &[Target { name: "netlink_messages", run: netlink_messages }];
+
+/// What the kernel sends: whole datagrams, events, refusals, and objects of every kind, which are sent
+/// back and read again.
+pub fn netlink_messages(input: &[u8]) {
+    overlay_netlink::fuzzing::netlink_messages(input);
+}
 
 /// Runs one target over files, directories meaning the files in them, and returns how many inputs that were.
 ///

@@ -174,7 +174,8 @@ impl Backend for Vxlan {
     }
 
     /// An FDB entry for the peer's VTEP; for each family a neighbour, whose address is the base of
-    /// the peer's first subnet; and for each subnet a route by way of that neighbour.
+    /// the peer's first subnet for IPv4 and the VTEP's link-local address for IPv6; and for each
+    /// subnet a route by way of that neighbour.
     fn peer_objects(&self, peer: &Peer) -> Result<Vec<Object<IfName>>, PeerError> {
         let dev = self.device;
         let endpoint = peer.endpoint(self.underlay).ok_or_else(|| PeerError::NoEndpoint {
@@ -185,7 +186,13 @@ impl Backend for Vxlan {
         let mac = self.vtep_of(peer)?;
         let mut objects = vec![Fdb::remote(mac, endpoint, dev).into()];
         for version in IpVersion::ALL.into_iter().filter(|version| self.carries(*version)) {
-            let Some(gateway) = vtep_address(&peer.subnets, version) else { continue };
+            let Some(base) = vtep_address(&peer.subnets, version) else { continue };
+            let gateway = match version {
+                IpVersion::V4 => base,
+                // The base address will not do: where a wider route covers it the kernel refuses
+                // it as a gateway on this device, `onlink` or not.
+                IpVersion::V6 => mac.link_local().into(),
+            };
             objects.push(Neighbour::permanent(gateway, mac, dev).into());
             for subnet in peer.subnets(version) {
                 objects.push(Route::to(subnet).hop(Hop::onlink(gateway, dev)).into());
@@ -298,8 +305,8 @@ mod tests {
                 "bridge fdb add 02:38:4a:12:3b:43 dev vtep245 dst 192.168.32.246 self permanent",
                 "ip neigh add 172.246.0.0 lladdr 02:38:4a:12:3b:43 dev vtep245 nud permanent",
                 "ip route add 172.246.0.0/24 via 172.246.0.0 dev vtep245 onlink",
-                "ip neigh add fd00:246:: lladdr 02:38:4a:12:3b:43 dev vtep245 nud permanent",
-                "ip -6 route add fd00:246::/64 via fd00:246:: dev vtep245 onlink",
+                "ip neigh add fe80::38:4aff:fe12:3b43 lladdr 02:38:4a:12:3b:43 dev vtep245 nud permanent",
+                "ip -6 route add fd00:246::/64 via fe80::38:4aff:fe12:3b43 dev vtep245 onlink",
             ]
         );
     }

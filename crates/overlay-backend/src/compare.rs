@@ -57,10 +57,14 @@ pub(crate) fn satisfies(observed: &Object<IfName>, wanted: &Object<IfName>) -> b
 pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
     let kind = match kind_fit(&seen.kind, &want.kind) {
         KindFit::Exact => LinkKind::Device,
-        KindFit::Change => want.kind.clone(),
+        KindFit::Change => changeable(&want.kind),
         KindFit::Recreate => return Fit::Recreate,
     };
-    let mut change = Link::new(want.name, kind);
+    if kind != LinkKind::Device {
+        // By itself: the kernel refuses an MTU beside it. The rest follows in the next round.
+        return Fit::Change(Box::new(Link::new(want.name, kind)));
+    }
+    let mut change = Link::named(want.name);
     change.mtu = want.mtu.filter(|mtu| seen.mtu != Some(*mtu));
     change.address = want.address.filter(|address| seen.address != Some(*address));
     change.up = want.up.filter(|up| seen.up != Some(*up));
@@ -68,6 +72,31 @@ pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
     change.alias = want.alias.clone().filter(|alias| seen.alias.as_ref() != Some(alias));
     change.gso_max_size = want.gso_max_size.filter(|size| seen.gso_max_size != Some(*size));
     if change == Link::named(want.name) { Fit::Exact } else { Fit::Change(Box::new(change)) }
+}
+
+/// The part of a kind that the kernel changes in place. It refuses a request that mentions the rest,
+/// even with the values that are there.
+fn changeable(want: &LinkKind<IfName>) -> LinkKind<IfName> {
+    let LinkKind::Vxlan(want) = want else { return want.clone() };
+    let mut vxlan = want.clone();
+    vxlan.port = None;
+    vxlan.ttl_inherit = false;
+    vxlan.source_ports = None;
+    vxlan.limit = None;
+    vxlan.proxy = None;
+    vxlan.rsc = None;
+    vxlan.l2miss = None;
+    vxlan.l3miss = None;
+    vxlan.udp_csum = None;
+    vxlan.udp6_zero_csum_tx = None;
+    vxlan.udp6_zero_csum_rx = None;
+    vxlan.rem_csum_tx = None;
+    vxlan.rem_csum_rx = None;
+    vxlan.external = false;
+    vxlan.vnifilter = false;
+    vxlan.gbp = false;
+    vxlan.gpe = false;
+    LinkKind::Vxlan(vxlan)
 }
 
 #[derive(PartialEq, Eq)]
@@ -118,6 +147,7 @@ fn vxlan_fit(seen: &Vxlan<IfName>, want: &Vxlan<IfName>) -> KindFit {
         && same(&seen.rem_csum_rx, &want.rem_csum_rx)
         && seen.external == want.external
         && seen.vnifilter == want.vnifilter
+        && seen.ttl_inherit == want.ttl_inherit
         && seen.gbp == want.gbp
         && seen.gpe == want.gpe
         // The family of the underlay is fixed at creation.
@@ -128,7 +158,6 @@ fn vxlan_fit(seen: &Vxlan<IfName>, want: &Vxlan<IfName>) -> KindFit {
         && same(&seen.learning, &want.learning)
         && same(&seen.ageing, &want.ageing)
         && same(&seen.ttl, &want.ttl)
-        && seen.ttl_inherit == want.ttl_inherit
         && same(&seen.tos, &want.tos)
         && same(&seen.df.or(Some(Df::Unset)), &want.df)
         && same(&seen.label, &want.label)

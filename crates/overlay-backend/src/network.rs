@@ -1,7 +1,7 @@
 //! One overlay network on this node: a backend and the peers that it reaches.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use overlay_wire::IpVersion;
@@ -51,6 +51,7 @@ impl<B: Backend> Network<B> {
             network.subnets.insert(subnet.network(), (subnet.trunc(), id.clone()));
         }
         reconciler.set(&network.own_group(), network.backend.node_objects())?;
+        reconciler.expect(&network.name);
         Ok(network)
     }
 
@@ -126,8 +127,8 @@ impl<B: Backend> Network<B> {
         self.peers.remove(id).is_some()
     }
 
-    /// Reaches these peers and no others: a full snapshot. Says to the reconciler that the desired
-    /// state is complete.
+    /// Reaches these peers and no others: a full snapshot. Before the first one the reconciler plans
+    /// nothing, for this network or any other that shares it.
     ///
     /// Peers that are not among them go first, so that their subnets are free for others. Returns
     /// the peers that are refused, each with the reason; what such a peer announced before stays in
@@ -154,7 +155,7 @@ impl<B: Backend> Network<B> {
             .filter_map(|(peer, _)| self.try_upsert(*peer, reconciler).err())
             .map(|(_, error)| error)
             .collect();
-        reconciler.complete();
+        reconciler.complete(&self.name);
         refused
     }
 
@@ -164,7 +165,7 @@ impl<B: Backend> Network<B> {
             self.remove_peer(&id, reconciler);
         }
         reconciler.remove(&self.own_group());
-        reconciler.complete();
+        reconciler.complete(&self.name);
     }
 
     fn own_group(&self) -> String {
@@ -190,8 +191,10 @@ impl<B: Backend> Network<B> {
             if let Some(reason) = unroutable(subnet) {
                 return Err(PeerError::Unroutable { peer: peer.clone(), subnet: *subnet, reason });
             }
-            let underlay = self.node.underlay.addresses.iter().chain(&self.node.underlay.on_link);
-            if let Some(underlay) = underlay.into_iter().find(|net| overlap(net, subnet)) {
+            // A default route without a gateway, as point-to-point links have, claims nothing.
+            let on_link = self.node.underlay.on_link.iter().filter(|net| net.prefix_len() > 0);
+            let mut underlay = self.node.underlay.addresses.iter().chain(on_link);
+            if let Some(underlay) = underlay.find(|net| overlap(net, subnet)) {
                 return Err(PeerError::Underlay {
                     peer: peer.clone(),
                     subnet: *subnet,
@@ -224,6 +227,10 @@ impl<B: Backend> Network<B> {
 
     fn check_endpoints(&self, peer: &Peer) -> Result<(), PeerError> {
         for address in &peer.endpoints {
+            if let Some(reason) = unsendable(*address) {
+                let (peer, address) = (peer.id.clone(), *address);
+                return Err(PeerError::BadEndpoint { peer, address, reason });
+            }
             if self.node.underlay.has_address(*address) {
                 return Err(PeerError::OwnAddress {
                     peer: peer.id.clone(),
@@ -247,8 +254,8 @@ impl<B: Backend> Network<B> {
                 .map(|subnet| (*subnet, peer.id.clone()))
                 .or_else(|| self.holder(&IpNet::from(*address), &peer.id));
             if let Some((subnet, holder)) = swallowed_by {
-                let underlay = IpNet::from(*address);
-                return Err(PeerError::Underlay { peer: holder, subnet, underlay });
+                let (peer, address) = (peer.id.clone(), *address);
+                return Err(PeerError::EndpointInside { peer, address, subnet, holder });
             }
         }
         for subnet in &peer.subnets {
@@ -270,19 +277,46 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-/// Why packets cannot be routed to a subnet, if so.
+/// Why packets cannot be routed to a subnet, if so. The kernel takes such routes without a word and
+/// drops the packets as martians.
 fn unroutable(subnet: &IpNet) -> Option<&'static str> {
-    let address = subnet.network();
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    if subnet.prefix_len() == 0 {
+        return Some("it is the default route");
+    }
+    // The prefix, its length, and what it is for: RFC 6890.
+    let special: &[(IpAddr, u8, &str)] = match subnet {
+        IpNet::V4(_) => &[
+            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "0.0.0.0/8 is no destination"),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), 8, "127.0.0.0/8 is loopback"),
+            (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, "169.254.0.0/16 is link-local"),
+            (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4, "224.0.0.0/4 is multicast"),
+            (IpAddr::V4(Ipv4Addr::BROADCAST), 32, "255.255.255.255 is broadcast"),
+        ],
+        IpNet::V6(_) => &[
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, "it contains the unspecified address"),
+            (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "it contains ::1, which is loopback"),
+            (IpAddr::V6(V4_MAPPED), 96, "::ffff:0:0/96 stands for IPv4"),
+            (IpAddr::V6(LINK_LOCAL), 10, "fe80::/10 is link-local"),
+            (IpAddr::V6(MULTICAST), 8, "ff00::/8 is multicast"),
+        ],
     };
-    match subnet {
-        _ if subnet.prefix_len() == 0 => Some("it is the default route"),
-        _ if address.is_multicast() => Some("it is multicast"),
+    special.iter().find_map(|(address, len, reason)| {
+        let special = IpNet::new(*address, *len).ok()?;
+        overlap(&special, subnet).then_some(*reason)
+    })
+}
+
+const V4_MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+
+/// Why packets cannot be sent to an address, if so.
+fn unsendable(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("it is unspecified"),
         _ if address.is_loopback() => Some("it is loopback"),
-        _ if link_local => Some("it is link-local"),
-        _ if address.is_unspecified() => Some("it begins with the unspecified address"),
+        _ if address.is_multicast() => Some("it is multicast"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("it is broadcast"),
         _ => None,
     }
 }

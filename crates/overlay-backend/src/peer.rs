@@ -164,6 +164,29 @@ pub enum PeerError {
         /// This node.
         node: NodeId,
     },
+    /// The address is none that packets can be sent to.
+    #[error("{peer} has the endpoint {address}, which cannot be an endpoint: {reason}")]
+    BadEndpoint {
+        /// The peer.
+        peer: NodeId,
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The address is in a subnet of the overlay, so that what carries the overlay would be sent
+    /// into it.
+    #[error("{peer} has the endpoint {address}, which is inside {subnet} of {holder}")]
+    EndpointInside {
+        /// The peer.
+        peer: NodeId,
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: IpNet,
+        /// Whose that is.
+        holder: NodeId,
+    },
     /// Another peer has the same address.
     #[error("{peer} has the endpoint {address}, which is that of {holder}")]
     SharedAddress {

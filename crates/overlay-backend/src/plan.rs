@@ -26,6 +26,15 @@ impl Step {
     pub(crate) fn is_link(&self) -> bool {
         matches!(*self.object, Object::Link(_))
     }
+
+    /// Whether the kernel may take other objects along that the plan does not speak of.
+    pub(crate) fn has_consequences(&self) -> bool {
+        match *self.object {
+            Object::Link(_) => true,
+            Object::Address(_) => self.verb == Verb::Delete,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -108,8 +117,8 @@ pub enum RefusedReason {
 }
 
 /// Everything that is to be done to make the kernel's state the wanted one, in order: stale devices
-/// go, devices come, then addresses, FDB entries, neighbours, nexthop objects, routes and rules, each
-/// before what relies on it; what is stale goes in the opposite order.
+/// go, devices come, then addresses come and go, then FDB entries, neighbours, nexthop objects, routes
+/// and rules come, each before what relies on it; what is stale goes in the opposite order.
 ///
 /// Prints as the iproute2 commands that do the same, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -140,14 +149,19 @@ impl Plan {
         // First come the devices that go: a new one may need what an old one holds.
         let slot = |step: &Step| match (Layer::of(&step.object), step.verb == Verb::Delete) {
             (Layer::Link, true) => 0,
-            (layer, false) => 1 + layer as usize,
-            (layer, true) => 1 + LAYERS + (LAYERS - 1 - layer as usize),
+            (Layer::Link, false) => 1,
+            (Layer::Address, false) => 2,
+            // The last address of a device takes neighbours and routes along: it goes before new
+            // ones come.
+            (Layer::Address, true) => 3,
+            (layer, false) => 2 + layer as usize,
+            (layer, true) => 2 + LAYERS + (LAYERS - 1 - layer as usize),
         };
-        let mut slots: [Vec<Step>; 2 * LAYERS + 1] = Default::default();
+        let mut slots: [Vec<Step>; 2 * LAYERS + 2] = Default::default();
         for step in steps {
             slots[slot(&step)].push(step);
         }
-        for slot in &mut slots[1 + LAYERS..] {
+        for slot in &mut slots[2 + LAYERS..] {
             let mut steps: Vec<_> = slot.drain(..).map(Some).collect();
             slot.extend(scattered(steps.len()).filter_map(|index| steps[index].take()));
         }

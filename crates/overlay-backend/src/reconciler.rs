@@ -3,11 +3,13 @@
 mod nexthops;
 mod observe;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_netlink::{Error, Event, IfName, Ifindex, NexthopId, Object, Request, Verb, Via};
+use overlay_netlink::{
+    Error, Event, IfName, Ifindex, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
+};
 
 use self::nexthops::NexthopIds;
 use crate::compare::{Fit, fit};
@@ -15,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::key::{Key, any_device};
 use crate::owner::Owner;
 use crate::plan::{Plan, Reason, Refused, RefusedReason, Step};
-use crate::table::{Slot, Table};
+use crate::table::{Entry, Slot, Table};
 
 /// How often a pass over the kernel may change something before the rest is left to the next one.
 /// Two are enough unless somebody else is busy in the same place.
@@ -44,6 +46,9 @@ pub struct Reconciler {
     uses: HashSet<IfName>,
     /// Entries beside the first one of a key, which the kernel allows in an FDB.
     surplus: Vec<Arc<Object<IfName>>>,
+    /// Whose part of the desired state is not known in full yet.
+    expected: BTreeSet<String>,
+    /// At least one part is.
     complete: bool,
     observed: bool,
     /// Nexthop objects that were there at the first look have been taken over.
@@ -64,14 +69,17 @@ pub struct Conflict {
 }
 
 /// Planning is not possible yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
     /// The desired state is not known in full.
     #[error(
-        "the desired state is not complete yet: nothing is planned before the first snapshot is in"
+        "no snapshot from {waiting_for} yet: nothing is planned before all that is wanted is known"
     )]
-    Desired,
+    Desired {
+        /// Who has not brought theirs.
+        waiting_for: String,
+    },
     /// The kernel's state is not known.
     #[error(
         "the kernel has not been observed yet: nothing is planned before the first listing is in"
@@ -92,6 +100,7 @@ impl Reconciler {
             names: HashMap::new(),
             uses: HashSet::new(),
             surplus: Vec::new(),
+            expected: BTreeSet::new(),
             complete: false,
             observed: false,
             adopted: false,
@@ -112,8 +121,16 @@ impl Reconciler {
         self.owner
     }
 
-    /// Says that the desired state is known in full: from now on, what is in no group is stale.
-    pub const fn complete(&mut self) {
+    /// Says that `source` will bring part of the desired state: nothing is planned before that part
+    /// is [complete](Self::complete).
+    pub fn expect(&mut self, source: impl Into<String>) {
+        self.expected.insert(source.into());
+    }
+
+    /// Says that what `source` brings is known in full. Once that holds for every source that is
+    /// expected, what is in no group is stale.
+    pub fn complete(&mut self, source: &str) {
+        self.expected.remove(source);
         self.complete = true;
     }
 
@@ -209,8 +226,11 @@ impl Reconciler {
     /// # Errors
     /// [`NotReady`] before either is known.
     pub fn plan(&mut self) -> Result<Plan, NotReady> {
+        if let Some(source) = self.expected.first() {
+            return Err(NotReady::Desired { waiting_for: source.clone() });
+        }
         if !self.complete {
-            return Err(NotReady::Desired);
+            return Err(NotReady::Desired { waiting_for: "anybody".to_owned() });
         }
         if !self.observed {
             return Err(NotReady::Observed);
@@ -227,7 +247,7 @@ impl Reconciler {
         for slot in pending.iter().filter(|slot| !is_link(slot)) {
             planner.object(*slot);
         }
-        planner.replay_recreated();
+        planner.replay_lost();
         Ok(planner.finish())
     }
 
@@ -272,12 +292,16 @@ impl Reconciler {
                 total.failed.clear();
                 return Ok(total);
             }
-            // A device that was made or altered takes what hangs on it along; look again.
-            let again = plan.steps.iter().any(Step::is_link);
+            // What the kernel took along with a device or an address has to come again: look.
+            let again = plan.steps.iter().any(Step::has_consequences);
             let report = self.apply(kernel, plan)?;
-            let settled = report.failed.is_empty();
+            let done = match &report.failed[..] {
+                [] => !again,
+                // What fails while nothing changes only fails again, unless what was listed is gone.
+                failed => report.writes() == 0 && !failed.iter().any(|f| f.error.is_not_found()),
+            };
             total.absorb(report);
-            if settled && !again {
+            if done {
                 break;
             }
         }
@@ -295,7 +319,7 @@ impl Reconciler {
             return self.reconcile(kernel);
         }
         let plan = self.plan()?;
-        if plan.steps.iter().any(Step::is_link) {
+        if plan.steps.iter().any(Step::has_consequences) {
             return self.reconcile(kernel);
         }
         let mut report = self.apply(kernel, plan)?;
@@ -318,14 +342,21 @@ impl Reconciler {
         let mut sendable = Vec::with_capacity(steps.len());
         for step in steps {
             let mut absent = None;
-            any_device(&step.object, &mut |dev| {
+            let mut is_absent = |dev| {
                 absent = (!indexes.contains_key(&dev)).then_some(dev);
                 absent.is_some()
-            });
+            };
+            match step.verb {
+                // What the nexthop object of a route that goes is now wanted for does not matter.
+                Verb::Delete => any_device(&step.object, &mut is_absent),
+                _ => hangs(&self.table, &step.object, &mut is_absent),
+            };
             match absent {
                 None => sendable.push(step),
                 // It went with its device.
                 Some(_) if step.verb == Verb::Delete => note(&mut self.table, &step, None),
+                // Once per device is enough to say.
+                Some(dev) if report.failed.iter().any(|failure| failure.is_of(dev)) => {}
                 Some(dev) => {
                     let error = Error::refused(step.to_string(), ENODEV);
                     report.failed.push(Failure { step, error, device: Some(dev) });
@@ -340,10 +371,20 @@ impl Reconciler {
             Some(Request { verb: step.verb, object })
         }))?;
         report.sends += executed.sends;
+        let without_nexthop: HashSet<NexthopId> = executed
+            .errors
+            .iter()
+            .filter_map(|(index, _)| match &*sendable.get(*index)?.object {
+                Object::Nexthop(nexthop) => Some(nexthop.id),
+                _ => None,
+            })
+            .collect();
         let mut errors = executed.errors.into_iter().peekable();
         for (index, step) in sendable.into_iter().enumerate() {
             let error = errors.next_if(|(at, _)| *at == index).map(|(_, error)| error);
             match error {
+                // The refusal of the nexthop object says it.
+                Some(_) if is_through(&step.object, &without_nexthop) => {}
                 // What is to go and is not there has gone.
                 Some(error) if !(step.verb == Verb::Delete && error.is_not_found()) => {
                     report.failed.push(Failure { step, error, device: None });
@@ -353,6 +394,9 @@ impl Reconciler {
                         (_, Verb::Delete) => report.deleted += 1,
                         (Reason::Missing, _) => report.added += 1,
                         _ => report.changed += 1,
+                    }
+                    if step.slot.is_none() {
+                        self.surplus.retain(|surplus| !Arc::ptr_eq(surplus, &step.object));
                     }
                     // A change of a device names only what changes; it is observed again anyway.
                     if !step.is_link() {
@@ -373,14 +417,33 @@ impl Reconciler {
     }
 }
 
+/// Whether it is a route by way of one of these nexthop objects.
+fn is_through(object: &Object<IfName>, nexthops: &HashSet<NexthopId>) -> bool {
+    matches!(object, Object::Route(Route { via: Via::Nexthop(id), .. }) if nexthops.contains(id))
+}
+
 fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
     if let Some(slot) = step.slot {
         table.settle(slot, seen);
     }
 }
 
+/// As [`any_device`]; a route by way of a nexthop object hangs on the devices of that.
+fn hangs(table: &Table, object: &Object<IfName>, f: &mut impl FnMut(IfName) -> bool) -> bool {
+    let through = match object {
+        Object::Route(Route { via: Via::Nexthop(id), .. }) => table.get(&Key::Nexthop(*id)),
+        _ => None,
+    };
+    any_device(object, f)
+        || through
+            .and_then(|entry| entry.wanted.as_deref())
+            .is_some_and(|nexthop| any_device(nexthop, f))
+}
+
 /// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
 const ENODEV: i32 = 19;
+/// Likewise.
+const EINVAL: i32 = 22;
 
 /// Decides what to do about each key.
 struct Planner<'r> {
@@ -389,8 +452,8 @@ struct Planner<'r> {
     refused: Vec<Refused>,
     /// Devices that cannot be had: what hangs on them is left alone.
     blocked: HashSet<IfName>,
-    /// Devices that are made anew: what hangs on them has to be made again.
-    recreated: HashSet<IfName>,
+    /// Devices that are given another MAC address: their neighbours are forgotten by the kernel.
+    readdressed: HashSet<IfName>,
     /// Devices that are missing and not ours to make.
     missing: HashSet<IfName>,
 }
@@ -402,7 +465,7 @@ impl<'r> Planner<'r> {
             steps: Vec::new(),
             refused: Vec::new(),
             blocked: HashSet::new(),
-            recreated: HashSet::new(),
+            readdressed: HashSet::new(),
             missing: HashSet::new(),
         }
     }
@@ -447,11 +510,16 @@ impl<'r> Planner<'r> {
         match (fit, seen) {
             (Some(Fit::Exact), _) => {}
             (Some(Fit::Change(change)), _) => {
+                if change.address.is_some() {
+                    self.readdressed.insert(want.name);
+                }
                 let change = Arc::new(Object::Link(change));
-                self.step(slot, Verb::Change, &change, Reason::Differs);
+                match self.absent_device(&change) {
+                    Some(name) => self.refuse(wanted, RefusedReason::NoDevice { name }),
+                    None => self.step(slot, Verb::Change, &change, Reason::Differs),
+                }
             }
             (Some(Fit::Recreate), Some((old, _))) => {
-                self.recreated.insert(want.name);
                 self.step(slot, Verb::Delete, old, Reason::Incompatible);
                 self.step(slot, Verb::Add, wanted, Reason::Incompatible);
             }
@@ -467,7 +535,8 @@ impl<'r> Planner<'r> {
             }
             return;
         };
-        if !self.blocked.is_empty() && any_device(wanted, &mut |dev| self.blocked.contains(&dev)) {
+        let blocked = &mut |dev| self.blocked.contains(&dev);
+        if !self.blocked.is_empty() && hangs(&self.reconciler.table, wanted, blocked) {
             return;
         }
         if let Some(dev) = self.absent_device(wanted) {
@@ -490,7 +559,7 @@ impl<'r> Planner<'r> {
     /// A device that the object needs and that neither is there nor is wanted.
     fn absent_device(&self, object: &Object<IfName>) -> Option<IfName> {
         let mut absent = None;
-        any_device(object, &mut |dev| {
+        hangs(&self.reconciler.table, object, &mut |dev| {
             let known = self.reconciler.indexes.contains_key(&dev)
                 || self
                     .reconciler
@@ -503,45 +572,47 @@ impl<'r> Planner<'r> {
         absent
     }
 
-    /// What hung on a device that is made anew is gone with it, though it was seen before.
-    fn replay_recreated(&mut self) {
-        if self.recreated.is_empty() {
-            return;
-        }
-        let recreated = std::mem::take(&mut self.recreated);
-        let hangs =
-            |object: &Object<IfName>| any_device(object, &mut |dev| recreated.contains(&dev));
-        // Stale entries on it are gone too.
-        self.steps
-            .retain(|step| step.verb != Verb::Delete || step.is_link() || !hangs(&step.object));
-        let planned: HashSet<Slot> = self.steps.iter().filter_map(|step| step.slot).collect();
-        let wanted = || {
-            let entries = self.reconciler.table.iter();
-            entries.filter_map(|(slot, entry)| Some((slot, entry.wanted.as_ref()?)))
-        };
-        let nexthops: HashSet<NexthopId> = wanted()
-            .filter_map(|(_, object)| match &**object {
-                Object::Nexthop(nexthop) if hangs(object) => Some(nexthop.id),
+    /// What hangs on a device that this plan removes goes with it, though it was seen before.
+    fn replay_lost(&mut self) {
+        let removed: HashSet<IfName> = self
+            .steps
+            .iter()
+            .filter(|step| step.verb == Verb::Delete)
+            .filter_map(|step| match &*step.object {
+                Object::Link(link) => Some(link.name),
                 _ => None,
             })
             .collect();
-        let through = |object: &Object<IfName>| {
-            matches!(object, Object::Route(route)
-                if matches!(&route.via, Via::Nexthop(id) if nexthops.contains(id)))
-        };
-        let replay: Vec<Step> = wanted()
-            .filter(|(slot, object)| {
-                !matches!(***object, Object::Link(_)) && !planned.contains(slot)
-            })
-            .filter(|(_, object)| hangs(object) || through(object))
-            .map(|(slot, object)| Step {
-                verb: Verb::Replace,
-                object: Arc::clone(object),
-                reason: Reason::Missing,
-                slot: Some(slot),
+        if removed.is_empty() && self.readdressed.is_empty() {
+            return;
+        }
+        let table = &self.reconciler.table;
+        let seen = || table.iter().filter_map(|(slot, e)| Some((slot, e, e.seen.as_deref()?)));
+        let on_removed =
+            |object: &Object<IfName>| any_device(object, &mut |dev| removed.contains(&dev));
+        let nexthops: HashSet<NexthopId> = seen()
+            .filter_map(|(.., object)| match object {
+                Object::Nexthop(nexthop) if on_removed(object) => Some(nexthop.id),
+                _ => None,
             })
             .collect();
-        self.steps.extend(replay);
+        let is_lost = |object: &Object<IfName>| match object {
+            Object::Link(_) => false,
+            Object::Neighbour(Neighbour { dev, .. }) if self.readdressed.contains(dev) => true,
+            Object::Route(Route { via: Via::Nexthop(id), .. }) => nexthops.contains(id),
+            object => on_removed(object),
+        };
+        let lost: Vec<(Slot, &Entry)> =
+            seen().filter(|(.., object)| is_lost(object)).map(|(slot, e, _)| (slot, e)).collect();
+        let slots: HashSet<Slot> = lost.iter().map(|(slot, _)| *slot).collect();
+        self.steps.retain(|step| step.slot.is_none_or(|slot| !slots.contains(&slot)));
+        for (slot, entry) in lost {
+            if let Some(wanted) = &entry.wanted
+                && !hangs(table, wanted, &mut |dev| self.blocked.contains(&dev))
+            {
+                self.step(slot, verb_for_missing(&entry.key), wanted, Reason::Missing);
+            }
+        }
     }
 
     fn finish(mut self) -> Plan {
@@ -578,12 +649,28 @@ pub struct Failure {
     pub device: Option<IfName>,
 }
 
+impl Failure {
+    /// Whether it says all that there is to say of what hangs on `dev` and cannot be had.
+    fn is_of(&self, dev: IfName) -> bool {
+        self.device == Some(dev)
+            || matches!(&*self.step.object, Object::Link(link) if link.name == dev)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
-        if self.error.is_exists() && matches!(*self.step.object, Object::Route(_)) {
-            f.write_str(": a route that is not ours is in the way; it was left alone")?;
-        }
+        let hint = match &*self.step.object {
+            Object::Route(_) if self.error.is_exists() => {
+                ": a route that is not ours is in the way; it was left alone"
+            }
+            // For IPv6 the kernel looks where the gateway is even if told that it is on the link.
+            Object::Nexthop(_) | Object::Route(_) if self.error.errno() == Some(EINVAL) => {
+                ": a route that is not ours may lead to the gateway through another device"
+            }
+            _ => "",
+        };
+        f.write_str(hint)?;
         Ok(())
     }
 }

@@ -191,6 +191,11 @@ impl Table {
         }
     }
 
+    /// Whether there may be entries that need work.
+    pub(crate) const fn has_pending(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// The entries that need work. Those that turn out to be settled are cleared on the way.
     pub(crate) fn pending(&mut self) -> Vec<Slot> {
         let dirty = std::mem::take(&mut self.dirty);

@@ -144,11 +144,12 @@ impl KernelObject for Address {
 
 impl sealed::Encode for Address {
     fn encode(&self, verb: Verb, buffer: &mut Vec<u8>) -> Result<u32, Error> {
+        let invalid = |reason| Err(Error::Invalid { object: self.command(verb), reason });
         if verb == Verb::Append {
-            return Err(Error::Invalid {
-                object: self.command(verb),
-                reason: "the kernel has no append for addresses",
-            });
+            return invalid("the kernel has no append for addresses");
+        }
+        if self.peer.is_some_and(|peer| peer.is_ipv4() != self.net.addr().is_ipv4()) {
+            return invalid("the peer is not of the address's family");
         }
         let delete = verb == Verb::Delete;
         let kind = if delete { rtm::DELADDR } else { rtm::NEWADDR };

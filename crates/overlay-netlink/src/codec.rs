@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use netlink_packet_core::{Emitable, NLA_ALIGNTO, NLA_F_NESTED, NLA_HEADER_SIZE, NLA_TYPE_MASK};
 use overlay_wire::{IpVersion, MacAddr};
 
+use crate::Error;
+
 pub(crate) const AF_UNSPEC: u8 = 0;
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_BRIDGE: u8 = 7;
@@ -68,6 +70,8 @@ pub(crate) const fn net_version(net: &IpNet) -> IpVersion {
 pub(crate) struct Encoder<'b> {
     buffer: &'b mut Vec<u8>,
     start: usize,
+    /// Whether an attribute is longer than its length field can say.
+    too_long: bool,
 }
 
 impl<'b> Encoder<'b> {
@@ -78,7 +82,7 @@ impl<'b> Encoder<'b> {
         header[4..6].copy_from_slice(&kind.to_ne_bytes());
         header[6..8].copy_from_slice(&flags.to_ne_bytes());
         buffer.extend_from_slice(&header);
-        Self { buffer, start }
+        Self { buffer, start, too_long: false }
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
@@ -87,7 +91,8 @@ impl<'b> Encoder<'b> {
 
     pub(crate) fn attr(&mut self, kind: u16, value: &[u8]) {
         let len = NLA_HEADER_SIZE + value.len();
-        self.put(&(len as u16).to_ne_bytes());
+        let length = self.length(len);
+        self.put(&length);
         self.put(&kind.to_ne_bytes());
         self.put(value);
         self.put(&[0; 3][..len.next_multiple_of(NLA_ALIGNTO) - len]);
@@ -129,8 +134,8 @@ impl<'b> Encoder<'b> {
         let at = self.buffer.len();
         self.put(&[0; NLA_HEADER_SIZE]);
         content(self);
-        let len = (self.buffer.len() - at) as u16;
-        self.buffer[at..at + 2].copy_from_slice(&len.to_ne_bytes());
+        let length = self.length(self.buffer.len() - at);
+        self.buffer[at..at + 2].copy_from_slice(&length);
         self.buffer[at + 2..at + 4].copy_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
     }
 
@@ -141,8 +146,26 @@ impl<'b> Encoder<'b> {
         part.emit(&mut self.buffer[at..]);
     }
 
-    /// Completes the message.
+    fn length(&mut self, len: usize) -> [u8; 2] {
+        self.too_long |= u16::try_from(len).is_err();
+        (len as u16).to_ne_bytes()
+    }
+
+    /// Completes the message, or takes it back when one of its attributes is too long. `object`
+    /// is for the error.
+    pub(crate) fn try_finish(self, object: impl FnOnce() -> String) -> Result<(), Error> {
+        if self.too_long {
+            self.buffer.truncate(self.start);
+            let reason = "an attribute is longer than the 65535 bytes that netlink allows";
+            return Err(Error::Invalid { object: object(), reason });
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Completes a message whose attributes are all short.
     pub(crate) fn finish(self) {
+        debug_assert!(!self.too_long);
         let len = (self.buffer.len() - self.start) as u32;
         self.buffer[self.start..self.start + 4].copy_from_slice(&len.to_ne_bytes());
     }
@@ -234,6 +257,22 @@ mod tests {
         assert_eq!(oracle.len(), 2);
         assert_eq!((oracle[0].kind(), oracle[0].value()), (7, &[9][..]));
         assert!(oracle[1].nested_flag());
+    }
+
+    #[test]
+    fn an_attribute_that_is_too_long_takes_the_message_back() {
+        for (len, fits) in [(65_531, true), (65_532, false)] {
+            let mut buffer = vec![0xa5; 3];
+            let mut message = Encoder::begin(&mut buffer, 24, 1);
+            message.attr(7, &vec![0; len]);
+            let finished = message.try_finish(|| "x".to_owned());
+            assert_eq!(finished.is_ok(), fits);
+            assert_eq!(buffer.len() > 3, fits);
+
+            let mut message = Encoder::begin(&mut buffer, 24, 1);
+            message.nest(8, |inner| inner.attr(7, &vec![0; len - 7]));
+            assert_eq!(message.try_finish(String::new).is_ok(), fits);
+        }
     }
 
     #[test]

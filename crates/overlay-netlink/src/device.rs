@@ -28,8 +28,9 @@ impl From<u32> for Ifindex {
     }
 }
 
-/// The name of a device: 1 to 15 bytes, without `/`, white space or control characters, and
-/// neither `.` nor `..` (`dev_valid_name` in the kernel's `net/core/dev.c`).
+/// The name of a device: 1 to 15 bytes of UTF-8 without `/`, `:`, white space or control characters,
+/// and neither `.` nor `..`. The kernel (`dev_valid_name` in `net/core/dev.c`) forbids a little less;
+/// where it reports a name that is not allowed here, the offending characters are replaced by `?`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IfName {
     // Zero-padded; the last byte is always zero.
@@ -58,6 +59,19 @@ impl IfName {
         let mut bytes = [0; 16];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         Ok(Self { bytes })
+    }
+
+    /// The name that the kernel reports. The kernel allows more than this type does; a device
+    /// with such a name is there all the same, under one like it.
+    pub(crate) fn reported(bytes: &[u8]) -> Self {
+        let mut allowed = String::new();
+        for c in crate::codec::text(bytes).chars() {
+            let c = if c.is_ascii_control() || "/: ".contains(c) { '?' } else { c };
+            if allowed.len() + c.len_utf8() <= Self::MAX_LEN {
+                allowed.push(c);
+            }
+        }
+        Self::new(&allowed).unwrap_or(Self { bytes: *b"?\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" })
     }
 
     /// The name as text.
@@ -119,9 +133,19 @@ pub struct InvalidIfName {
 ///
 /// Objects are generic over it and default to [`Ifindex`]. `map_dev` of each object turns one form
 /// into the other.
-pub trait DeviceRef: Copy + Eq + Hash + Ord + fmt::Display + fmt::Debug {}
+pub trait DeviceRef: Copy + Eq + Hash + Ord + fmt::Display + fmt::Debug {
+    /// Whether it refers to no device, as [`Ifindex`] 0 does.
+    fn is_none(&self) -> bool {
+        false
+    }
+}
 
-impl DeviceRef for Ifindex {}
+impl DeviceRef for Ifindex {
+    fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl DeviceRef for IfName {}
 
 #[cfg(test)]
@@ -135,6 +159,20 @@ mod tests {
         }
         for name in ["", ".", "..", "1234567890123456", "a b", "a/b", "a\tb", "a:b", "a\0"] {
             assert!(IfName::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_with_a_strange_name_has_a_name() {
+        for (reported, name) in [
+            (&b"eth0\0"[..], "eth0"),
+            (b"", "?"),
+            (b".", "?"),
+            (b"a\x01b/c", "a?b?c"),
+            (b"\xff\xff\xff\xff\xff\xff\xff", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            (b"1234567890123456789", "123456789012345"),
+        ] {
+            assert_eq!(IfName::reported(reported).as_str(), name);
         }
     }
 

@@ -128,8 +128,14 @@ impl<D: DeviceRef> Fdb<D> {
             }
         }
         if verb != Verb::Delete {
-            let permanent = self.state.contains(NeighbourState::PERMANENT);
-            words.push(if permanent { "permanent" } else { "dynamic" }.to_owned());
+            let word = if self.state.contains(NeighbourState::PERMANENT) {
+                "permanent"
+            } else if self.state.contains(NeighbourState::NOARP) {
+                "static"
+            } else {
+                "dynamic"
+            };
+            words.push(word.to_owned());
         }
         words.join(" ")
     }

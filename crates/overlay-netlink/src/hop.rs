@@ -54,6 +54,20 @@ impl<D: DeviceRef> Hop<D> {
         Self { gateway: Some(gateway), dev: Some(dev), onlink: true, encap: None }
     }
 
+    /// The same hop through `dev`.
+    #[must_use]
+    pub fn through(mut self, dev: D) -> Self {
+        self.dev = Some(dev);
+        self
+    }
+
+    /// The same hop with an encapsulation.
+    #[must_use]
+    pub fn encap(mut self, encap: Encap) -> Self {
+        self.encap = Some(Box::new(encap));
+        self
+    }
+
     /// The same hop with its device named another way.
     ///
     /// # Errors
@@ -94,7 +108,23 @@ impl<D: DeviceRef> Hop<D> {
     }
 }
 
+/// What is wrong with the weights of several hops, if anything.
+pub(crate) fn bad_weight(weights: impl IntoIterator<Item = u16>) -> Option<&'static str> {
+    let mut weights = weights.into_iter().peekable();
+    if weights.peek().is_none() {
+        return Some("there is nothing to choose from");
+    }
+    weights.any(|weight| !(1..=256).contains(&weight)).then_some("a weight is not from 1 to 256")
+}
+
 impl Hop {
+    /// What netlink would misunderstand, if anything.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let encap = self.encap.as_ref()?;
+        let differs = encap.src.is_some_and(|src| src.is_ipv4() != encap.dst.is_ipv4());
+        differs.then_some("the ends of the encapsulation are of different families")
+    }
+
     pub(crate) const fn flags(&self) -> u8 {
         if self.onlink { RTNH_F_ONLINK } else { 0 }
     }
@@ -143,11 +173,19 @@ impl Encap {
         });
     }
 
-    /// The encapsulation in `bytes`; `None` for other types than IP and for one without a far end.
-    pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Option<Self> {
-        if kind != lwt::ENCAP_IP && kind != lwt::ENCAP_IP6 {
-            return None;
+    /// The encapsulation among `attributes`, its type under `kind_attr` and the rest under `attr`;
+    /// `None` for other types than IP and for one without a far end. The kernel puts the type last.
+    pub(crate) fn find(attributes: &[u8], kind_attr: u16, attr: u16) -> Option<Box<Self>> {
+        let value = |wanted| codec::attributes(attributes).find(|(kind, _)| *kind == wanted);
+        let (_, kind) = value(kind_attr)?;
+        let (_, encap) = value(attr)?;
+        match codec::u16_at(kind, 0)? {
+            lwt::ENCAP_IP | lwt::ENCAP_IP6 => Self::decode(encap).map(Box::new),
+            _ => None,
         }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
         let (mut id, mut dst, mut src, mut ttl, mut tos) = (0, None, None, 0, 0);
         for (kind, value) in codec::attributes(bytes) {
             match kind {

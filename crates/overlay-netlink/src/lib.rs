@@ -11,6 +11,9 @@ mod codec;
 mod device;
 mod error;
 mod fdb;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hop;
 mod link;
 mod monitor;
@@ -23,6 +26,8 @@ mod request;
 mod route;
 mod rule;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, AddressFilter};
 #[cfg(feature = "tokio")]

@@ -1,15 +1,17 @@
 //! Devices.
 //!
-//! Link messages are deeply nested and grow with every kernel, and few are sent: they are built and
-//! read with netlink-packet-route. Each attribute is read by itself, so that one which this version
-//! cannot read costs only itself and not the device.
+//! Link messages are deeply nested and grow with every kernel, and few are sent: they are built, and
+//! the attributes of each kind are read, with netlink-packet-route. Each attribute is read by itself,
+//! so that one which this version cannot read costs only itself and not the device.
 
 mod kind;
 
 pub use kind::{Bridge, Df, Gre, LinkKind, Tunnel, TunnelMode, VethPeer, Vxlan};
 
-use netlink_packet_core::{NlasIterator, Parseable, ParseableParametrized};
-use netlink_packet_route::AddressFamily;
+use std::fmt;
+use std::process;
+
+use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
 use overlay_wire::MacAddr;
 
@@ -20,8 +22,17 @@ use crate::{DeviceRef, Error, IfName, Ifindex, Verb};
 /// Bytes of `struct ifinfomsg`.
 pub(crate) const IFINFOMSG_LEN: usize = 16;
 
-/// `IFLA_LINKINFO` and its parts (`linux/if_link.h`).
-const IFLA_LINKINFO: u16 = 18;
+/// Attributes (`linux/if_link.h`).
+mod ifla {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const LINK: u16 = 5;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const IFALIAS: u16 = 20;
+    pub(super) const GSO_MAX_SIZE: u16 = 41;
+}
 
 /// The longest alias in bytes (`IFALIASZ` less the terminating zero).
 const MAX_ALIAS_LEN: usize = 255;
@@ -35,6 +46,16 @@ pub enum LinkNamespace {
     /// That of an open descriptor, which must stay open until the request is sent.
     /// [`Namespace::as_link_namespace`](crate::Namespace::as_link_namespace) gives it.
     Fd(i32),
+}
+
+impl fmt::Display for LinkNamespace {
+    /// As iproute2 reads it: a number, or the path by which other processes reach the descriptor.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => fmt::Display::fmt(pid, f),
+            Self::Fd(fd) => write!(f, "/proc/{}/fd/{fd}", process::id()),
+        }
+    }
 }
 
 /// A device.
@@ -59,7 +80,7 @@ pub struct Link<D = Ifindex> {
     pub up: Option<bool>,
     /// Whether it has a carrier (`IFF_LOWER_UP`). Reported, never sent.
     pub carrier: Option<bool>,
-    /// The bridge or other device that it is a port of.
+    /// The bridge or other device that it is a port of. In a request, [`Ifindex`] 0 frees it.
     pub master: Option<D>,
     /// A text of the administrator's, at most 255 bytes.
     pub alias: Option<String>,
@@ -175,10 +196,7 @@ impl<D: DeviceRef> Link<D> {
     /// The `ip link` commands that do `verb` to it, one per line.
     #[must_use]
     pub fn command(&self, verb: Verb) -> String {
-        let namespace = |namespace| match namespace {
-            LinkNamespace::Pid(pid) => format!(" netns {pid}"),
-            LinkNamespace::Fd(fd) => format!(" netns /proc/self/fd/{fd}"),
-        };
+        let namespace = |namespace: LinkNamespace| format!(" netns {namespace}");
         let mut common = String::new();
         if let Some(mtu) = self.mtu {
             common.push_str(&format!(" mtu {mtu}"));
@@ -186,8 +204,10 @@ impl<D: DeviceRef> Link<D> {
         if let Some(address) = self.address {
             common.push_str(&format!(" address {address}"));
         }
-        if let Some(master) = self.master {
-            common.push_str(&format!(" master {master}"));
+        match self.master {
+            Some(master) if master.is_none() => common.push_str(" nomaster"),
+            Some(master) => common.push_str(&format!(" master {master}")),
+            None => {}
         }
         if let Some(size) = self.gso_max_size {
             common.push_str(&format!(" gso_max_size {size}"));
@@ -235,13 +255,14 @@ impl<D: DeviceRef> Link<D> {
     }
 }
 
-/// The text in a form that `ip -batch` reads as one word.
+/// The text in a form that a shell, and `ip -batch` unless there is a quote inside, reads as one
+/// word.
 fn quoted(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@".contains(&b))
     {
         text.to_owned()
     } else {
-        format!("\"{}\"", text.replace('"', "'"))
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -305,6 +326,9 @@ impl sealed::Encode for Link {
         let invalid = |reason| Error::Invalid { object: self.command(verb), reason };
         if self.alias.as_ref().is_some_and(|alias| alias.len() > MAX_ALIAS_LEN) {
             return Err(invalid("the alias is longer than 255 bytes"));
+        }
+        if let Some(reason) = self.kind.contradiction() {
+            return Err(invalid(reason));
         }
         match verb {
             Verb::Add => {
@@ -375,12 +399,10 @@ impl sealed::Decode for Link {
     const NEW: u16 = rtm::NEWLINK;
 
     fn dumps(filter: &LinkFilter) -> Vec<sealed::Dump> {
-        /// `IFLA_MASTER`.
-        const MASTER: u16 = 10;
         vec![sealed::Dump {
             kind: rtm::GETLINK,
             header: vec![0; IFINFOMSG_LEN],
-            attributes: filter.master.map(|master| (MASTER, master.0)).into_iter().collect(),
+            attributes: filter.master.map(|master| (ifla::MASTER, master.0)).into_iter().collect(),
             absent_is_empty: false,
         }]
     }
@@ -390,29 +412,31 @@ impl sealed::Decode for Link {
         if codec::u8_at(body, 0)? == codec::AF_BRIDGE {
             return None;
         }
-        let header = LinkHeader::parse(body).ok()?;
-        let mut name = None;
-        let mut link = Self::named(IfName::new("?").ok()?);
-        link.index = Some(Ifindex(header.index));
-        link.up = Some(header.flags.contains(LinkFlags::Up));
-        link.carrier = Some(header.flags.contains(LinkFlags::LowerUp));
-        for nla in NlasIterator::new(body.get(IFINFOMSG_LEN..)?).flatten() {
-            if nla.kind() == IFLA_LINKINFO {
-                link.kind = LinkKind::decode(nla.value());
-                continue;
-            }
-            match LinkAttribute::parse_with_param(&nla, AddressFamily::Unspec) {
-                Ok(LinkAttribute::IfName(text)) => name = IfName::new(&text).ok(),
-                Ok(LinkAttribute::Mtu(mtu)) => link.mtu = Some(mtu),
-                Ok(LinkAttribute::Address(bytes)) => link.address = codec::mac(&bytes),
-                Ok(LinkAttribute::Controller(index)) => link.master = Some(Ifindex(index)),
-                Ok(LinkAttribute::IfAlias(text)) => link.alias = Some(text),
-                Ok(LinkAttribute::Link(index)) if index != 0 => link.peer = Some(Ifindex(index)),
-                Ok(LinkAttribute::GsoMaxSize(size)) => link.gso_max_size = Some(size),
+        let index = Ifindex(codec::u32_at(body, 4)?);
+        let flags = LinkFlags::from_bits_retain(codec::u32_at(body, 8)?);
+        let attributes = || Some(codec::attributes(body.get(IFINFOMSG_LEN..)?));
+        let (_, name) = attributes()?.find(|(kind, _)| *kind == ifla::IFNAME)?;
+        let mut link = Self::named(IfName::reported(name));
+        link.index = Some(index);
+        link.up = Some(flags.contains(LinkFlags::Up));
+        link.carrier = Some(flags.contains(LinkFlags::LowerUp));
+        let mut other_end = None;
+        for (kind, value) in attributes()? {
+            match kind {
+                ifla::LINKINFO => link.kind = LinkKind::decode(value),
+                ifla::MTU => link.mtu = codec::u32_at(value, 0),
+                ifla::ADDRESS => link.address = codec::mac(value),
+                ifla::MASTER => link.master = codec::u32_at(value, 0).map(Ifindex),
+                ifla::IFALIAS => link.alias = Some(codec::text(value)),
+                ifla::LINK => other_end = codec::u32_at(value, 0).map(Ifindex),
+                ifla::GSO_MAX_SIZE => link.gso_max_size = codec::u32_at(value, 0),
                 _ => {}
             }
         }
-        link.name = name?;
+        // Devices of other kinds report what they run over in the same attribute.
+        if let LinkKind::Veth(_) = link.kind {
+            link.peer = other_end.filter(|index| !index.is_none());
+        }
         Some(link)
     }
 

@@ -6,8 +6,7 @@ use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::NLMSG_ERROR;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_packet_core::NLMSG_OVERRUN;
 use overlay_wire::{MacAddr, Vni};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -15,7 +14,7 @@ use rustix::io::Errno;
 use crate::codec::{self, rtm};
 use crate::neighbour::{NDMSG_LEN, nda};
 use crate::object::sealed::Decode;
-use crate::socket::{Messages, RECEIVE_SIZE, enlarge_buffers, receive};
+use crate::socket::{BUFFER_SIZE, Cut, Messages, RECEIVE_SIZE, connect, receive, set_buffers};
 use crate::{
     Address, Error, Fdb, Ifindex, Link, Namespace, Neighbour, NeighbourState, Nexthop, Route, Rule,
 };
@@ -140,13 +139,11 @@ impl Monitor {
     /// # Privileges
     /// None.
     pub fn open(groups: Groups) -> Result<Self, Error> {
-        let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)
-            .map_err(|e| Error::io("open a netlink socket", e))?;
-        socket.bind_auto().map_err(|e| Error::io("bind a netlink socket", e))?;
+        let socket = connect()?;
         socket
             .set_non_blocking(true)
             .map_err(|e| Error::io("set a netlink socket's options", e))?;
-        enlarge_buffers(&socket)?;
+        set_buffers(&socket, BUFFER_SIZE)?;
         for group in groups.numbers() {
             match socket.add_membership(group) {
                 Ok(()) => {}
@@ -210,15 +207,13 @@ impl Monitor {
         while self.events.is_empty() {
             match receive(&self.socket, &mut self.buffer, WHAT) {
                 Ok(len) => {
-                    let messages = Messages::new(&self.buffer[..len]);
-                    self.events.extend(
-                        messages
-                            .filter(|message| message.kind > NLMSG_ERROR)
-                            .map(|message| read_event(message.kind, message.body)),
-                    );
+                    self.events.extend(read_events(&self.buffer[..len]));
                 }
                 Err(Error::Timeout { .. }) => return Ok(None),
-                Err(Error::Overrun { .. }) => self.events.push_back(Event::Overrun),
+                // A datagram too large to be read is as lost as one that was dropped.
+                Err(Error::Overrun { .. } | Error::Malformed { .. }) => {
+                    self.events.push_back(Event::Overrun);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -244,8 +239,18 @@ impl std::fmt::Debug for Monitor {
     }
 }
 
+/// The events in a datagram.
+pub(crate) fn read_events(datagram: &[u8]) -> impl Iterator<Item = Event> {
+    Messages::new(datagram).filter_map(|message| match message {
+        Ok(message) if message.kind < NLMSG_OVERRUN => None,
+        Ok(message) if message.kind > NLMSG_OVERRUN => Some(read_event(message.kind, message.body)),
+        // Behind a message that is cut short there may be others.
+        Ok(_) | Err(Cut) => Some(Event::Overrun),
+    })
+}
+
 /// The event in one message.
-pub(crate) fn read_event(kind: u16, body: &[u8]) -> Event {
+fn read_event(kind: u16, body: &[u8]) -> Event {
     let bridge = codec::u8_at(body, 0) == Some(codec::AF_BRIDGE);
     let new = |is_new| if is_new { Change::New } else { Change::Gone };
     let event =

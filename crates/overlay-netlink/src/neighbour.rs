@@ -240,6 +240,12 @@ impl KernelObject for Neighbour {
 
 impl sealed::Encode for Neighbour {
     fn encode(&self, verb: Verb, buffer: &mut Vec<u8>) -> Result<u32, Error> {
+        if verb == Verb::Append {
+            return Err(Error::Invalid {
+                object: self.command(verb),
+                reason: "the kernel has no append for neighbours",
+            });
+        }
         let delete = verb == Verb::Delete;
         let kind = if delete { rtm::DELNEIGH } else { rtm::NEWNEIGH };
         let mut message = Encoder::begin(buffer, kind, verb.flags());

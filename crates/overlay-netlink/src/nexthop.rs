@@ -5,7 +5,7 @@ use std::fmt;
 use overlay_wire::IpVersion;
 
 use crate::codec::{self, Encoder, rtm};
-use crate::hop::RTNH_F_ONLINK;
+use crate::hop::{self, RTNH_F_ONLINK};
 use crate::object::{KernelObject, Listable, sealed};
 use crate::{DeviceRef, Encap, Error, Hop, Ifindex, Protocol, Verb};
 
@@ -124,7 +124,9 @@ impl<D: DeviceRef> Nexthop<D> {
             }
             _ => "",
         };
-        let mut command = format!("ip {family}nexthop {} id {}", verb.word(), self.id);
+        // `ip nexthop` has no `change`; its `replace` is the nearest.
+        let word = if verb == Verb::Change { "replace" } else { verb.word() };
+        let mut command = format!("ip {family}nexthop {word} id {}", self.id);
         match &self.target {
             NexthopTarget::Hop(hop) => command.push_str(&hop.words(false)),
             NexthopTarget::Blackhole(_) => command.push_str(" blackhole"),
@@ -158,11 +160,17 @@ impl KernelObject for Nexthop {
 impl sealed::Encode for Nexthop {
     fn encode(&self, verb: Verb, buffer: &mut Vec<u8>) -> Result<u32, Error> {
         let delete = verb == Verb::Delete;
+        let invalid = |reason| Err(Error::Invalid { object: self.command(verb), reason });
         if verb == Verb::Append {
-            return Err(Error::Invalid {
-                object: self.command(verb),
-                reason: "the kernel has no append for nexthop objects",
-            });
+            return invalid("the kernel has no append for nexthop objects");
+        }
+        let reason = match &self.target {
+            NexthopTarget::Hop(hop) => hop.contradiction(),
+            NexthopTarget::Blackhole(_) => None,
+            NexthopTarget::Group(members) => hop::bad_weight(members.iter().map(|(_, w)| *w)),
+        };
+        if let Some(reason) = reason.filter(|_| !delete) {
+            return invalid(reason);
         }
         let family = match &self.target {
             _ if delete => codec::AF_UNSPEC,
@@ -205,12 +213,7 @@ impl sealed::Encode for Nexthop {
                     for (id, weight) in members {
                         value.extend_from_slice(&id.0.to_ne_bytes());
                         // The kernel counts weights from zero.
-                        value.extend_from_slice(&[
-                            weight.saturating_sub(1).min(255) as u8,
-                            0,
-                            0,
-                            0,
-                        ]);
+                        value.extend_from_slice(&[(weight - 1) as u8, 0, 0, 0]);
                     }
                     message.attr(nha::GROUP, &value);
                 }
@@ -219,7 +222,7 @@ impl sealed::Encode for Nexthop {
                 message.attr(nha::FDB, &[]);
             }
         }
-        message.finish();
+        message.try_finish(|| self.command(verb))?;
         Ok(1)
     }
 }
@@ -269,15 +272,14 @@ impl sealed::Decode for Nexthop {
             onlink: flags & u32::from(RTNH_F_ONLINK) != 0,
             encap: None,
         };
-        let (mut id, mut group, mut blackhole, mut fdb, mut encap_kind) =
-            (None, None, false, false, 0);
-        for (kind, value) in codec::attributes(body.get(NHMSG_LEN..)?) {
+        let attributes = body.get(NHMSG_LEN..)?;
+        hop.encap = Encap::find(attributes, nha::ENCAP_TYPE, nha::ENCAP);
+        let (mut id, mut group, mut blackhole, mut fdb) = (None, None, false, false);
+        for (kind, value) in codec::attributes(attributes) {
             match kind {
                 nha::ID => id = codec::u32_at(value, 0).map(NexthopId),
                 nha::GATEWAY => hop.gateway = codec::ip(value),
                 nha::OIF => hop.dev = codec::u32_at(value, 0).map(Ifindex),
-                nha::ENCAP_TYPE => encap_kind = codec::u16_at(value, 0)?,
-                nha::ENCAP => hop.encap = Encap::decode(encap_kind, value).map(Box::new),
                 nha::BLACKHOLE => blackhole = true,
                 nha::FDB => fdb = true,
                 nha::GROUP => {

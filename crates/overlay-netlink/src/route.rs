@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use overlay_wire::IpVersion;
 
 use crate::codec::{self, Encoder, rtm};
-use crate::hop::RTNH_F_ONLINK;
+use crate::hop::{self, RTNH_F_ONLINK};
 use crate::object::{KernelObject, Listable, sealed};
 use crate::{DeviceRef, Encap, Error, Hop, Ifindex, NexthopId, Protocol, Scope, Verb, table};
 
@@ -81,6 +81,11 @@ impl RouteKind {
         (Self::Prohibit, 8, "prohibit"),
         (Self::Throw, 9, "throw"),
     ];
+
+    /// Whether packets go no further, at least by this table.
+    pub(crate) const fn drops(self) -> bool {
+        matches!(self, Self::Blackhole | Self::Unreachable | Self::Prohibit | Self::Throw)
+    }
 
     fn number(self) -> u8 {
         match self {
@@ -293,7 +298,8 @@ impl<D: DeviceRef> Route<D> {
             IpNet::V6(_) => "-6 ",
         };
         let mut command = format!("ip {family}route {}", verb.word());
-        if self.kind != RouteKind::Unicast {
+        let delete = verb == Verb::Delete;
+        if self.kind != RouteKind::Unicast && !delete {
             command.push_str(&format!(" {}", self.kind));
         }
         command.push_str(&format!(" {}", self.dst));
@@ -302,7 +308,6 @@ impl<D: DeviceRef> Route<D> {
         }
         let differs =
             |hop: &Hop<D>| hop.gateway.is_some_and(|g| g.is_ipv4() != self.dst.addr().is_ipv4());
-        let delete = verb == Verb::Delete;
         if !delete {
             match &self.via {
                 Via::Hop(hop) => command.push_str(&hop.words(differs(hop))),
@@ -313,7 +318,8 @@ impl<D: DeviceRef> Route<D> {
         if self.table != table::MAIN {
             command.push_str(&format!(" table {}", self.table));
         }
-        if self.protocol != Protocol::UNSPEC && self.protocol != Protocol::BOOT || delete {
+        // Without the word `ip` takes `boot` to create and any to delete.
+        if self.protocol != Protocol::BOOT || delete {
             command.push_str(&format!(" proto {}", self.protocol));
         }
         if self.metric != Self::to(self.dst).metric {
@@ -322,15 +328,8 @@ impl<D: DeviceRef> Route<D> {
         if delete {
             return command;
         }
-        if let IpNet::V4(_) = self.dst {
-            let usual = match &self.via {
-                Via::Hop(hop) => Self::to(self.dst).hop(hop.clone()).scope,
-                _ if self.kind == RouteKind::Local => Scope::HOST,
-                _ => Scope::UNIVERSE,
-            };
-            if self.scope != usual {
-                command.push_str(&format!(" scope {}", self.scope));
-            }
+        if self.dst.addr().is_ipv4() && self.scope != self.usual_scope() {
+            command.push_str(&format!(" scope {}", self.scope));
         }
         if let Some(src) = self.src {
             command.push_str(&format!(" src {src}"));
@@ -348,6 +347,18 @@ impl<D: DeviceRef> Route<D> {
     }
 }
 
+impl<D> Route<D> {
+    /// The scope that `ip` gives an IPv4 route unless told.
+    const fn usual_scope(&self) -> Scope {
+        match (self.kind, &self.via) {
+            (RouteKind::Local, _) => Scope::HOST,
+            (RouteKind::Broadcast | RouteKind::Multicast | RouteKind::Anycast, _) => Scope::LINK,
+            (RouteKind::Unicast, Via::None | Via::Hop(Hop { gateway: None, .. })) => Scope::LINK,
+            _ => Scope::UNIVERSE,
+        }
+    }
+}
+
 impl KernelObject for Route {
     fn command(&self, verb: Verb) -> String {
         self.command(verb)
@@ -355,6 +366,20 @@ impl KernelObject for Route {
 }
 
 impl Route {
+    /// What netlink would misunderstand, if anything.
+    fn contradiction(&self) -> Option<&'static str> {
+        if self.src.is_some_and(|src| src.is_ipv4() != self.dst.addr().is_ipv4()) {
+            return Some("the preferred source is not of the destination's family");
+        }
+        match &self.via {
+            Via::Hop(_) if self.kind.drops() => Some("a route that drops has no hop"),
+            Via::None | Via::Nexthop(_) => None,
+            Via::Hop(hop) => hop.contradiction(),
+            Via::Multipath(hops) => hop::bad_weight(hops.iter().map(|w| w.weight))
+                .or_else(|| hops.iter().find_map(|w| w.hop.contradiction())),
+        }
+    }
+
     fn put_hop(&self, message: &mut Encoder<'_>, hop: &Hop) {
         if let Some(gateway) = hop.gateway {
             if gateway.is_ipv4() == self.dst.addr().is_ipv4() {
@@ -382,15 +407,13 @@ impl Route {
             value.extend_from_slice(&[0; RTNEXTHOP_LEN]);
             // A scratch message gives the attributes; its header is cut off again.
             let mut scratch = Vec::new();
-            let mut attributes = Encoder::begin(&mut scratch, 0, 0);
-            self.put_hop(&mut attributes, hop);
-            attributes.finish();
+            self.put_hop(&mut Encoder::begin(&mut scratch, 0, 0), hop);
             value.extend_from_slice(&scratch[codec::HEADER_LEN..]);
             let len = (value.len() - at) as u16;
             value[at..at + 2].copy_from_slice(&len.to_ne_bytes());
             value[at + 2] = hop.flags();
             // The kernel counts weights from zero.
-            value[at + 3] = weight.saturating_sub(1).min(255) as u8;
+            value[at + 3] = (weight - 1) as u8;
             let dev = hop.dev.unwrap_or_default().0;
             value[at + 4..at + 8].copy_from_slice(&dev.to_ne_bytes());
         }
@@ -401,6 +424,9 @@ impl Route {
 impl sealed::Encode for Route {
     fn encode(&self, verb: Verb, buffer: &mut Vec<u8>) -> Result<u32, Error> {
         let delete = verb == Verb::Delete;
+        if let Some(reason) = self.contradiction().filter(|_| !delete) {
+            return Err(Error::Invalid { object: self.command(verb), reason });
+        }
         let kind = if delete { rtm::DELROUTE } else { rtm::NEWROUTE };
         let mut message = Encoder::begin(buffer, kind, verb.flags());
         let flags = match &self.via {
@@ -452,7 +478,7 @@ impl sealed::Encode for Route {
                 });
             }
         }
-        message.finish();
+        message.try_finish(|| self.command(verb))?;
         Ok(1)
     }
 }
@@ -468,7 +494,7 @@ pub struct RouteFilter {
     /// Only those made by this protocol.
     pub protocol: Option<Protocol>,
     /// Only those out of this device. A route by way of a nexthop object names no device and is
-    /// left out.
+    /// left out, as is one that drops.
     pub dev: Option<Ifindex>,
 }
 
@@ -549,8 +575,10 @@ impl sealed::Decode for Route {
             onlink: flags & u32::from(RTNH_F_ONLINK) != 0,
             encap: None,
         };
-        let (mut dst, mut nexthop, mut multipath, mut encap_kind) = (None, None, None, 0);
-        for (kind, value) in codec::attributes(body.get(RTMSG_LEN..)?) {
+        let attributes = body.get(RTMSG_LEN..)?;
+        hop.encap = Encap::find(attributes, rta::ENCAP_TYPE, rta::ENCAP);
+        let (mut dst, mut nexthop, mut multipath) = (None, None, None);
+        for (kind, value) in codec::attributes(attributes) {
             match kind {
                 rta::DST => dst = codec::ip(value),
                 rta::TABLE => route.table = codec::u32_at(value, 0)?,
@@ -559,8 +587,6 @@ impl sealed::Decode for Route {
                 rta::OIF => hop.dev = codec::u32_at(value, 0).map(Ifindex),
                 rta::GATEWAY => hop.gateway = codec::ip(value),
                 rta::VIA => hop.gateway = codec::ip(value.get(2..)?),
-                rta::ENCAP_TYPE => encap_kind = codec::u16_at(value, 0)?,
-                rta::ENCAP => hop.encap = Encap::decode(encap_kind, value).map(Box::new),
                 rta::NH_ID => nexthop = codec::u32_at(value, 0).map(NexthopId),
                 rta::MULTIPATH => multipath = Some(decode_multipath(value)),
                 rta::METRICS => {
@@ -587,6 +613,8 @@ impl sealed::Decode for Route {
         route.via = match (nexthop, multipath) {
             (Some(id), _) => Via::Nexthop(id),
             (None, Some(hops)) => Via::Multipath(hops),
+            // IPv6 hangs a route that leads nowhere on the loopback device.
+            (None, None) if route.kind.drops() => Via::None,
             (None, None) if hop.dev.is_some() || hop.gateway.is_some() || hop.encap.is_some() => {
                 Via::Hop(hop)
             }
@@ -619,15 +647,12 @@ fn decode_multipath(mut bytes: &[u8]) -> Vec<WeightedHop> {
             gateway: None,
             dev: Some(dev).filter(|dev| dev.0 != 0),
             onlink: entry[2] & RTNH_F_ONLINK != 0,
-            encap: None,
+            encap: Encap::find(&entry[RTNEXTHOP_LEN..], rta::ENCAP_TYPE, rta::ENCAP),
         };
-        let mut encap_kind = 0;
         for (kind, value) in codec::attributes(&entry[RTNEXTHOP_LEN..]) {
             match kind {
                 rta::GATEWAY => hop.gateway = codec::ip(value),
                 rta::VIA => hop.gateway = value.get(2..).and_then(codec::ip),
-                rta::ENCAP_TYPE => encap_kind = codec::u16_at(value, 0).unwrap_or_default(),
-                rta::ENCAP => hop.encap = Encap::decode(encap_kind, value).map(Box::new),
                 _ => {}
             }
         }
@@ -661,12 +686,18 @@ impl RouteQuery {
     }
 
     /// Appends the request.
-    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        if self.src.is_some_and(|src| src.is_ipv4() != self.dst.is_ipv4()) {
+            let reason = "the source is not of the destination's family";
+            return Err(Error::Invalid { object: self.command(), reason });
+        }
         let mut message = Encoder::begin(buffer, rtm::GETROUTE, netlink_packet_core::NLM_F_REQUEST);
         let version = IpVersion::of(self.dst);
         let src_len = if self.src.is_some() { version.address_bits() } else { 0 };
         message.put(&[codec::family_of(version), version.address_bits(), src_len, 0, 0, 0, 0, 0]);
-        message.put(&rta::F_LOOKUP_TABLE.to_ne_bytes());
+        // IPv6 always tells the table, and refuses the flag.
+        let flags = if self.dst.is_ipv4() { rta::F_LOOKUP_TABLE } else { 0 };
+        message.put(&flags.to_ne_bytes());
         message.attr_ip(rta::DST, self.dst);
         if let Some(src) = self.src {
             message.attr_ip(rta::SRC, src);
@@ -681,6 +712,7 @@ impl RouteQuery {
             message.attr_u32(rta::MARK, self.mark);
         }
         message.finish();
+        Ok(())
     }
 
     /// The `ip route get` command that asks the same.

@@ -297,13 +297,12 @@ impl sealed::Decode for Rule {
         rule.invert = flags & fra::F_INVERT != 0;
         let (mut table, mut goto) = (u32::from(codec::u8_at(body, 4)?), 0);
         let (mut mark, mut mask) = (None, None);
-        let name = |value: &[u8]| IfName::new(&codec::text(value)).ok();
         for (kind, value) in codec::attributes(body.get(RULE_HEADER_LEN..)?) {
             match kind {
                 fra::SRC => rule.src = IpNet::new(codec::ip(value)?, src_len).ok(),
                 fra::DST => rule.dst = IpNet::new(codec::ip(value)?, dst_len).ok(),
-                fra::IIFNAME => rule.iif = name(value),
-                fra::OIFNAME => rule.oif = name(value),
+                fra::IIFNAME => rule.iif = Some(IfName::reported(value)),
+                fra::OIFNAME => rule.oif = Some(IfName::reported(value)),
                 fra::GOTO => goto = codec::u32_at(value, 0)?,
                 fra::PRIORITY => rule.priority = codec::u32_at(value, 0),
                 fra::FWMARK => mark = codec::u32_at(value, 0),

@@ -1,6 +1,7 @@
 //! Ethernet addresses.
 
 use core::fmt;
+use core::net::Ipv6Addr;
 use core::str::FromStr;
 
 /// An Ethernet (EUI-48) address, six bytes in the order in which they are transmitted.
@@ -24,6 +25,20 @@ impl MacAddr {
     pub const fn local_from(seed: [u8; 6]) -> Self {
         let [first, b, c, d, e, f] = seed;
         Self([(first & 0xfc) | 0x02, b, c, d, e, f])
+    }
+
+    /// The IPv6 link-local address that a device with this address gives itself: `fe80::/64` and
+    /// the modified EUI-64 (RFC 4291, appendix A).
+    #[must_use]
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let words = [
+            u16::from_be_bytes([a ^ 0x02, b]),
+            u16::from_be_bytes([c, 0xff]),
+            u16::from_be_bytes([0xfe, d]),
+            u16::from_be_bytes([e, f]),
+        ];
+        Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
     }
 
     /// The six bytes, in the order in which they are transmitted.
@@ -158,6 +173,13 @@ mod tests {
         }
         assert!(!MacAddr::ZERO.is_unicast());
         assert!(!MacAddr::BROADCAST.is_unicast());
+    }
+
+    #[test]
+    fn the_link_local_address_is_the_kernels() {
+        // As Linux shows it for 52:54:00:ce:51:a5 in the article's listing.
+        let mac: MacAddr = "52:54:00:ce:51:a5".parse().unwrap();
+        assert_eq!(mac.link_local().to_string(), "fe80::5054:ff:fece:51a5");
     }
 
     #[cfg(feature = "serde")]

@@ -52,14 +52,11 @@ fn read(this: &Reconciler, kernel: &mut impl Kernel) -> Result<Observation, Erro
         objects.extend(kernel.fdb(index)?.into_iter().map(Object::from));
         objects.extend(kernel.neighbours(index)?.into_iter().map(Object::from));
     }
-    let nexthops = if this.nexthops.enabled() {
-        match kernel.nexthops() {
-            Ok(nexthops) => Some(nexthops),
-            Err(error) if error.is_unsupported() => None,
-            Err(error) => return Err(error),
-        }
-    } else {
-        None
+    // Even if none are wanted: there may be some of an earlier run.
+    let nexthops = match kernel.nexthops() {
+        Ok(nexthops) => Some(nexthops),
+        Err(error) if error.is_unsupported() => None,
+        Err(error) => return Err(error),
     };
     objects.extend(kernel.routes(protocol)?.into_iter().map(Object::from));
     objects.extend(kernel.rules(protocol)?.into_iter().map(Object::from));
@@ -99,7 +96,9 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
                 .filter_map(|nexthop| named(this, nexthop.clone().into()))
                 .filter_map(nexthop_of)
                 .collect();
-            renumber(this, &nexthops);
+            if this.nexthops.enabled() {
+                renumber(this, &nexthops);
+            }
             this.table.forget_seen();
             let protocol = this.owner.protocol();
             for nexthop in nexthops.into_iter().filter(|n| n.protocol == protocol) {
@@ -192,7 +191,8 @@ fn renumber(this: &mut Reconciler, there: &[Nexthop<IfName>]) {
     let (ours, foreign): (Vec<_>, Vec<_>) = there.iter().partition(|n| n.protocol == protocol);
     let foreign: HashSet<NexthopId> = foreign.iter().map(|nexthop| nexthop.id).collect();
     let mut present: HashMap<Hop<IfName>, NexthopId> = HashMap::new();
-    if !this.adopted {
+    // Not before it is known what there is to adopt them for.
+    if !this.adopted && this.complete {
         this.adopted = true;
         present.extend(ours.iter().filter_map(|nexthop| {
             let object = Object::Nexthop((*nexthop).clone());
@@ -315,7 +315,15 @@ pub(super) fn is_news(this: &Reconciler, event: &Event) -> bool {
         Event::Link(change, link) => link_is_news(this, *change, link),
         Event::Address(change, o) => {
             this.names.get(&o.dev).is_some_and(|dev| this.concerns(dev))
-                && object_is_news(this, *change, o.clone().into())
+                && match change {
+                    // The last address of a device takes routes along of which the kernel says
+                    // nothing.
+                    Change::Gone => true,
+                    // It may be what was missing; else it is most often a lifetime that began anew.
+                    Change::New => {
+                        this.table.has_pending() || object_is_news(this, *change, o.clone().into())
+                    }
+                }
         }
         Event::Neighbour(change, o) => object_is_news(this, *change, o.clone().into()),
         Event::Fdb(change, o) => object_is_news(this, *change, o.clone().into()),
@@ -345,7 +353,11 @@ fn link_is_news(this: &Reconciler, change: Change, link: &Link) -> bool {
             let Some(Object::Link(seen)) = named(this, link.clone().into()) else { return true };
             !(ours && same_device && fit(&seen, want) == Fit::Exact)
         }
-        _ => ours || this.concerns(&link.name),
+        _ => {
+            // Under its old name it may have been somebody's underlay.
+            let known_as = link.index.and_then(|index| this.names.get(&index));
+            ours || this.concerns(&link.name) || known_as.is_some_and(|name| this.concerns(name))
+        }
     }
 }
 

@@ -45,7 +45,8 @@ pub enum LinkKind<D = Ifindex> {
     Other(String),
 }
 
-/// The other end of a new virtual cable.
+/// The other end of a new virtual cable. It starts down: the kernel sets this end up, if told so,
+/// before the other end has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct VethPeer {
@@ -57,15 +58,13 @@ pub struct VethPeer {
     pub address: Option<MacAddr>,
     /// The namespace it is created in.
     pub namespace: Option<LinkNamespace>,
-    /// Whether it starts up.
-    pub up: bool,
 }
 
 impl VethPeer {
-    /// The end called `name`, in the same namespace, down.
+    /// The end called `name`, in the same namespace.
     #[must_use]
     pub const fn new(name: IfName) -> Self {
-        Self { name, mtu: None, address: None, namespace: None, up: false }
+        Self { name, mtu: None, address: None, namespace: None }
     }
 }
 
@@ -168,13 +167,18 @@ impl<D> Vxlan<D> {
         Self { id: Some(id), ..Self::unset() }
     }
 
-    /// A flow-based device.
+    /// A flow-based device. It does not learn, as with iproute2: what it would learn is not what
+    /// the routes and filters say.
     #[must_use]
     pub fn external() -> Self {
-        Self { external: true, ..Self::unset() }
+        Self { external: true, learning: Some(false), ..Self::unset() }
     }
 
-    const fn unset() -> Self {
+    /// A device with every setting left open: for a change in place set what is to change, and
+    /// nothing else, since the kernel refuses to hear of what it cannot change even where it is
+    /// right.
+    #[must_use]
+    pub const fn unset() -> Self {
         Self {
             id: None,
             dev: None,
@@ -408,16 +412,7 @@ impl<D: DeviceRef> LinkKind<D> {
                 words.value("peer name", Some(peer.name));
                 words.value("mtu", peer.mtu);
                 words.value("address", peer.address);
-                match peer.namespace {
-                    Some(LinkNamespace::Pid(pid)) => words.value("netns", Some(pid)),
-                    Some(LinkNamespace::Fd(fd)) => {
-                        words.value("netns", Some(format!("/proc/self/fd/{fd}")));
-                    }
-                    None => {}
-                }
-                if peer.up {
-                    words.flag("up");
-                }
+                words.value("netns", peer.namespace);
             }
             Self::Bridge(bridge) => bridge.words(&mut words),
             Self::Vxlan(vxlan) => vxlan.words(&mut words),
@@ -462,6 +457,24 @@ impl Words {
 }
 
 impl LinkKind {
+    /// What the kernel would misunderstand, if anything: it takes the first bytes of an address
+    /// of the wrong family.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        const FAMILY: &str = "an end of the tunnel is not of the family that the device runs over";
+        /// The longest name of a kernel module, less the terminating zero.
+        const MAX_KIND_LEN: usize = 55;
+        let (ipv6, ends) = match self {
+            Self::Ipip(tunnel) | Self::Sit(tunnel) => (false, [tunnel.local, tunnel.remote]),
+            Self::Ip6tnl(tunnel) => (true, [tunnel.local, tunnel.remote]),
+            Self::Gre(gre) => (gre.ipv6, [gre.local, gre.remote]),
+            Self::Other(name) if name.is_empty() || name.len() > MAX_KIND_LEN => {
+                return Some("a kind has a name of 1 to 55 bytes");
+            }
+            _ => return None,
+        };
+        ends.into_iter().flatten().any(|end| end.is_ipv6() != ipv6).then_some(FAMILY)
+    }
+
     /// The attributes that create or change a device of this kind; `None` when netlink cannot.
     pub(super) fn info(&self) -> Option<Vec<LinkInfo>> {
         let data = match self {
@@ -522,7 +535,6 @@ impl VethPeer {
         link.mtu = self.mtu;
         link.address = self.address;
         link.namespace = self.namespace;
-        link.up = self.up.then_some(true);
         let mut message = LinkMessage::default();
         message.header = link.header(crate::Verb::Add);
         message.attributes = link.attributes();
@@ -614,7 +626,11 @@ impl<D: DeviceRef> Vxlan<D> {
         words.value("dev", self.dev);
         words.value("srcport", self.source_ports.map(|(low, high)| format!("{low} {high}")));
         words.value("dstport", self.port);
-        words.switch("learning", self.learning);
+        if self.external {
+            words.flag("external");
+        }
+        // `external` switches learning off in iproute2, but not in the kernel.
+        words.switch("learning", self.learning.or_else(|| self.external.then_some(true)));
         words.switch("proxy", self.proxy);
         words.switch("rsc", self.rsc);
         words.switch("l2miss", self.l2miss);
@@ -645,12 +661,7 @@ impl<D: DeviceRef> Vxlan<D> {
         words.switch("remcsumtx", self.rem_csum_tx);
         words.switch("remcsumrx", self.rem_csum_rx);
         words.switch("localbypass", self.localbypass);
-        for (on, word) in [
-            (self.external, "external"),
-            (self.vnifilter, "vnifilter"),
-            (self.gbp, "gbp"),
-            (self.gpe, "gpe"),
-        ] {
+        for (on, word) in [(self.vnifilter, "vnifilter"), (self.gbp, "gbp"), (self.gpe, "gpe")] {
             if on {
                 words.flag(word);
             }

@@ -35,16 +35,23 @@ impl fmt::Debug for Shown {
     }
 }
 
-impl DeviceRef for Shown {}
+impl DeviceRef for Shown {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Index(index) if index.is_none())
+    }
+}
 
 /// The iproute2 command that a request stands for.
-pub(super) fn describe(message: &[u8], mut name: impl FnMut(Ifindex) -> Option<IfName>) -> String {
+pub(crate) fn describe(message: &[u8], mut name: impl FnMut(Ifindex) -> Option<IfName>) -> String {
     let kind = codec::u16_at(message, 4).unwrap_or_default();
     let flags = codec::u16_at(message, 6).unwrap_or_default();
     let body = message.get(HEADER_LEN..).unwrap_or_default();
     let Some(object) = decode(kind, body) else { return format!("netlink request of type {kind}") };
-    let show = |dev| Ok::<_, Infallible>(name(dev).map_or(Shown::Index(dev), Shown::Name));
-    match object.try_map_dev(&mut { show }) {
+    let mut show = |dev: Ifindex| {
+        let name = if dev.is_none() { None } else { name(dev) };
+        Ok::<_, Infallible>(name.map_or(Shown::Index(dev), Shown::Name))
+    };
+    match object.try_map_dev(&mut show) {
         Ok(object) => object.command(verb(kind, flags)),
         Err(never) => match never {},
     }

@@ -1,1 +1,0 @@
-//! Runnable programs that tie the Overlay libraries together.

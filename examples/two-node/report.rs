@@ -1,0 +1,189 @@
+//! What was found, for people and for machines.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use overlay_lab::PingReport;
+use overlay_wire::IpVersion;
+use serde::Serialize;
+
+/// One backend with one family.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    backend: &'static str,
+    family: &'static str,
+    supported: bool,
+    /// Why it is not supported.
+    reason: Option<String>,
+    pings_sent: u32,
+    pings_received: u32,
+    /// Microseconds.
+    rtt_us_median: Option<f64>,
+    /// The path MTU between the containers, in bytes.
+    pub(crate) mtu: Option<u32>,
+    /// One TCP flow between the containers, in bits per second.
+    throughput_bps: Option<f64>,
+    /// The same, as a part of what the bare underlay carries.
+    relative_to_direct: Option<f64>,
+    #[serde(skip)]
+    rtts: Vec<Duration>,
+    #[serde(skip)]
+    lines: Vec<String>,
+}
+
+impl Row {
+    pub(crate) const fn supported(backend: &'static str, version: IpVersion) -> Self {
+        Self {
+            backend,
+            family: match version {
+                IpVersion::V4 => "ipv4",
+                IpVersion::V6 => "ipv6",
+            },
+            supported: true,
+            reason: None,
+            pings_sent: 0,
+            pings_received: 0,
+            rtt_us_median: None,
+            mtu: None,
+            throughput_bps: None,
+            relative_to_direct: None,
+            rtts: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    pub(crate) fn unsupported(backend: &'static str, version: IpVersion, reason: String) -> Self {
+        Self { supported: false, reason: Some(reason), ..Self::supported(backend, version) }
+    }
+
+    pub(crate) fn add_ping(&mut self, from: &str, dst: IpAddr, report: &PingReport) {
+        self.pings_sent += report.sent;
+        self.pings_received += report.received;
+        self.rtts.extend(report.replies.iter().map(|reply| reply.rtt));
+        self.rtt_us_median = median(&self.rtts).map(|rtt| rtt.as_secs_f64() * 1e6);
+        let mut line = format!("ping {from} -> {dst}: {} of {}", report.received, report.sent);
+        if let Some(reply) = report.replies.last() {
+            let _ = write!(line, ", ttl {}", reply.ttl);
+        }
+        if let Some(rtt) = median(&report.replies.iter().map(|r| r.rtt).collect::<Vec<_>>()) {
+            let _ = write!(line, ", median {:.3} ms", rtt.as_secs_f64() * 1e3);
+        }
+        for error in &report.errors {
+            let _ = write!(line, "; {error}");
+        }
+        self.lines.push(line);
+    }
+
+    pub(crate) const fn throughput(&mut self, bits_per_second: f64) {
+        self.throughput_bps = Some(bits_per_second);
+    }
+
+    /// Whether it is not supported, or all pings were answered.
+    pub(crate) const fn is_ok(&self) -> bool {
+        !self.supported || (self.pings_sent > 0 && self.pings_received == self.pings_sent)
+    }
+
+    /// What was seen, a line each.
+    pub(crate) fn summary(&self) -> String {
+        if let Some(reason) = &self.reason {
+            return format!("not possible: {reason}");
+        }
+        let mut lines = self.lines.clone();
+        if let (Some(mtu), Some(rate)) = (self.mtu, self.throughput_bps) {
+            lines.push(format!("path MTU {mtu} bytes, TCP {}", gigabits(rate)));
+        }
+        lines.join("\n")
+    }
+}
+
+fn median(times: &[Duration]) -> Option<Duration> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
+}
+
+fn gigabits(bits_per_second: f64) -> String {
+    format!("{:.1} Gbit/s", bits_per_second / 1e9)
+}
+
+/// Everything that was found.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// Whether every supported backend answered every ping.
+    ok: bool,
+    /// The bare underlay, host to host.
+    pub(crate) direct: Vec<Row>,
+    backends: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn push(&mut self, mut row: Row) {
+        let direct = self.direct.iter().find(|direct| direct.family == row.family);
+        let base = direct.and_then(|direct| direct.throughput_bps);
+        row.relative_to_direct = row.throughput_bps.zip(base).map(|(rate, base)| rate / base);
+        self.backends.push(row);
+        self.ok = self.is_ok();
+    }
+
+    pub(crate) fn is_ok(&self) -> bool {
+        self.direct.iter().chain(&self.backends).all(Row::is_ok)
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut cells = vec![
+            ["backend", "family", "pings", "rtt median", "path MTU", "TCP", "of direct"]
+                .map(str::to_owned),
+        ];
+        let mut notes = Vec::new();
+        let mut rows: Vec<&Row> = self.direct.iter().chain(&self.backends).collect();
+        rows.sort_by_key(|row| row.family);
+        for row in rows {
+            let dash = || "-".to_owned();
+            if let Some(reason) = &row.reason {
+                notes.push(format!("{} {}: {reason}", row.backend, row.family));
+            }
+            cells.push([
+                row.backend.to_owned(),
+                row.family.to_owned(),
+                if row.supported {
+                    format!("{}/{}", row.pings_received, row.pings_sent)
+                } else {
+                    "no".to_owned()
+                },
+                row.rtt_us_median.map_or_else(dash, |us| format!("{:.3} ms", us / 1e3)),
+                row.mtu.map_or_else(dash, |mtu| mtu.to_string()),
+                row.throughput_bps.map_or_else(dash, gigabits),
+                match row.relative_to_direct {
+                    _ if row.backend == "direct" => "100 %".to_owned(),
+                    Some(part) => format!("{:.0} %", part * 100.0),
+                    None => dash(),
+                },
+            ]);
+        }
+        let widths: Vec<usize> = (0..cells[0].len())
+            .map(|column| cells.iter().map(|row| row[column].len()).max().unwrap_or_default())
+            .collect();
+        let mut table = String::new();
+        for row in &cells {
+            let line: Vec<_> = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, width))| match column {
+                    0 | 1 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                })
+                .collect();
+            let _ = writeln!(table, "{}", line.join("  ").trim_end());
+        }
+        for note in notes {
+            let _ = writeln!(table, "{note}");
+        }
+        table
+    }
+}
