@@ -1,11 +1,8 @@
 //! Peers through the reconciler, with the kernel and without it.
 
 use criterion::{BatchSize, Criterion, Throughput};
-use overlay_backend::{Network, Owner, Peer, Reconciler};
-use overlay_backend_vxlan::{Vxlan, VxlanOptions};
-use overlay_benches::still::Still;
-use overlay_benches::{contests, criterion_group, node, peer, peers, size};
-use overlay_netlink::{Ifindex, Link, LinkKind};
+use overlay_benches::still::StillOverlay;
+use overlay_benches::{contests, criterion_group, peer, peers, size};
 
 fn main() -> anyhow::Result<()> {
     overlay_lab::enter()?;
@@ -18,66 +15,47 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A reconciler that has observed a kernel with the VXLAN device and nothing on it, and its network.
-fn overlay() -> anyhow::Result<(Reconciler, Network<Vxlan>, Still)> {
-    let mut reconciler = Reconciler::new(Owner::default());
-    let backend = Vxlan::new(&node(), &VxlanOptions::default())?;
-    let mut link = Link::new(backend.device(), LinkKind::Device).alias(Owner::default().alias());
-    link.index = Some(Ifindex(2));
-    let mut uplink = Link::new(node().underlay.dev, LinkKind::Device);
-    uplink.index = Some(Ifindex(1));
-    let mut kernel = Still { links: vec![uplink, link], requests: 0 };
-    let mut network = Network::new("bench", node(), backend, &mut reconciler)?;
-    network.set_peers([], &mut reconciler);
-    reconciler.observe(&mut kernel)?;
-    Ok((reconciler, network, kernel))
-}
-
-/// What the reconciler itself costs: its kernel is an empty shell.
+/// What the reconciler itself costs, on a kernel that costs nothing.
 fn pure(criterion: &mut Criterion, count: u32) -> anyhow::Result<()> {
     let all = peers(count);
+    let empty = || StillOverlay::new().expect("an overlay");
+    let full = || {
+        let mut overlay = empty();
+        overlay.set_peers(all.clone()).expect("peers");
+        overlay
+    };
     let mut group = criterion.benchmark_group("pure");
     group.sample_size(10).throughput(Throughput::Elements(count.into()));
     group.bench_function("set_peers", |bencher| {
         bencher.iter_batched(
-            || (overlay().expect("an overlay"), all.clone()),
-            |((mut reconciler, mut network, kernel), peers): (_, Vec<Peer>)| {
-                let refused = network.set_peers(peers, &mut reconciler);
-                (refused, reconciler, network, kernel)
-            },
-            BatchSize::LargeInput,
+            || (empty(), all.clone()),
+            |(mut overlay, peers)| (overlay.set_peers(peers), overlay),
+            BatchSize::PerIteration,
         );
     });
-    let full = || {
-        let (mut reconciler, mut network, kernel) = overlay().expect("an overlay");
-        network.set_peers(all.clone(), &mut reconciler);
-        (reconciler, network, kernel)
-    };
     group.bench_function("plan", |bencher| {
         bencher.iter_batched(
             full,
-            |(mut reconciler, network, kernel)| (reconciler.plan(), reconciler, network, kernel),
-            BatchSize::LargeInput,
+            |mut overlay| (overlay.plan(), overlay),
+            BatchSize::PerIteration,
         );
     });
     group.bench_function("apply", |bencher| {
         bencher.iter_batched(
             || {
-                let (mut reconciler, network, kernel) = full();
-                let plan = reconciler.plan().expect("a plan");
-                (reconciler, network, kernel, plan)
+                let mut overlay = full();
+                (overlay.plan().expect("a plan"), overlay)
             },
-            |(mut reconciler, network, mut kernel, plan)| {
-                (reconciler.apply(&mut kernel, plan), reconciler, network, kernel)
-            },
-            BatchSize::LargeInput,
+            |(plan, mut overlay)| (overlay.apply(plan), overlay),
+            BatchSize::PerIteration,
         );
     });
     group.finish();
 
     let mut group = criterion.benchmark_group("pure, one peer among many");
-    let (mut reconciler, mut network, mut kernel) = full();
-    reconciler.push(&mut kernel)?;
+    let mut overlay = full();
+    let plan = overlay.plan()?;
+    overlay.apply(plan)?;
     let mut turn = 0;
     group.bench_function("upsert, plan and apply", |bencher| {
         bencher.iter_batched(
@@ -87,10 +65,7 @@ fn pure(criterion: &mut Criterion, count: u32) -> anyhow::Result<()> {
                 changed.endpoints = peer(count + turn).endpoints;
                 changed
             },
-            |changed| {
-                network.upsert_peer(changed, &mut reconciler).expect("a peer");
-                reconciler.push(&mut kernel).expect("an empty shell takes everything")
-            },
+            |changed| overlay.follow(changed).expect("a kernel that takes everything"),
             BatchSize::SmallInput,
         );
     });

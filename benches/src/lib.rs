@@ -3,6 +3,7 @@
 //! A [`Contest`] is one job and several ways to do it. Criterion runs contests one contestant after the other, to notice
 //! when one of them changes; `compare` interleaves the contestants, to say how they compare.
 
+pub mod codec;
 mod contest;
 pub mod contests;
 mod iproute2;

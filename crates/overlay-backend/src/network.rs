@@ -139,12 +139,17 @@ impl<B: Backend> Network<B> {
         reconciler: &mut Reconciler,
     ) -> Vec<PeerError> {
         let peers: Vec<Peer> = peers.into_iter().collect();
-        let present: HashSet<&NodeId> = peers.iter().map(|peer| &peer.id).collect();
-        let gone: Vec<NodeId> =
-            self.peers.keys().filter(|id| !present.contains(id)).cloned().collect();
-        for id in gone {
-            self.remove_peer(&id, reconciler);
+        if !self.peers.is_empty() {
+            let present: HashSet<&NodeId> = peers.iter().map(|peer| &peer.id).collect();
+            let gone: Vec<NodeId> =
+                self.peers.keys().filter(|id| !present.contains(id)).cloned().collect();
+            for id in gone {
+                self.remove_peer(&id, reconciler);
+            }
         }
+        let more = peers.len().saturating_sub(self.peers.len());
+        self.peers.reserve(more);
+        reconciler.reserve(more);
         let mut refused = Vec::new();
         for peer in peers {
             refused.extend(self.try_upsert(peer, reconciler).err());

@@ -172,21 +172,31 @@ impl Reconciler {
             slots.push(slot);
             objects.push(nexthop);
         }
-        for slot in self.groups.remove(&name).unwrap_or_default() {
-            if !self.table.is_claimed(slot) {
-                self.table.unwant(slot);
-            }
-        }
+        let mut used = None;
         for (slot, object) in slots.iter().zip(objects) {
             let uses = &mut self.uses;
             any_device(&object, &mut |dev| {
-                uses.insert(dev);
+                // Mostly one device has all of them.
+                if used.replace(dev) != Some(dev) {
+                    uses.insert(dev);
+                }
                 false
             });
             self.table.want(*slot, &name, object);
         }
-        self.groups.insert(name, slots);
+        for slot in self.groups.insert(name, slots).unwrap_or_default() {
+            if !self.table.is_claimed(slot) {
+                self.table.unwant(slot);
+            }
+        }
         Ok(())
+    }
+
+    /// Makes room for so many more groups of a few objects each.
+    pub(crate) fn reserve(&mut self, groups: usize) {
+        self.groups.reserve(groups);
+        self.nexthops.reserve(groups);
+        self.table.reserve(3 * groups);
     }
 
     /// Removes a group. Returns whether there was one.

@@ -1,6 +1,6 @@
 //! What is wanted beside what is there, key by key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use overlay_netlink::{IfName, NexthopId, Object, Via};
@@ -74,12 +74,19 @@ impl Table {
         self.entries.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
     }
 
+    /// Makes room for so many more keys, so that the table does not grow step by step.
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        self.index.reserve(additional);
+        self.entries.reserve(additional);
+    }
+
     /// The place of a key, made if need be.
     pub(crate) fn slot(&mut self, key: Key) -> Slot {
-        if let Some(slot) = self.index.get(&key) {
-            return *slot;
-        }
-        let entry = Some(Entry::new(key.clone()));
+        let vacant = match self.index.entry(key) {
+            hash_map::Entry::Occupied(occupied) => return *occupied.get(),
+            hash_map::Entry::Vacant(vacant) => vacant,
+        };
+        let entry = Some(Entry::new(vacant.key().clone()));
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot] = entry;
@@ -90,8 +97,7 @@ impl Table {
                 self.entries.len() - 1
             }
         };
-        self.index.insert(key, slot);
-        slot
+        *vacant.insert(slot)
     }
 
     /// Starts a new claim; [`claim`](Self::claim) then tells which places it named before.

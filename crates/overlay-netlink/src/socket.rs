@@ -32,9 +32,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The socket buffers asked for, in bytes.
 pub(crate) const BUFFER_SIZE: usize = 8 << 20;
 
-/// What one reply is charged against the receive buffer, in bytes, at most: 832 on Linux 6.18 for
-/// one with a short text, and the next size of the kernel's allocator for a long one.
-const REPLY_CHARGE: usize = 1280;
+/// What one reply is charged against the receive buffer, in bytes: 832 on Linux 6.18, somewhat more
+/// or less on others. Only a refusal with a very long text takes the next size of the kernel's
+/// allocator, 1280; a buffer full of those would be an overrun, which is reported.
+const REPLY_CHARGE: usize = 1024;
 
 /// The most bytes in one send, whatever the send buffer allows: beyond this nothing gets faster.
 const MAX_SEND: usize = 1 << 20;

@@ -22,7 +22,7 @@ impl State {
                 device.addresses[*at].address.net.prefix_len() == asked.net.prefix_len()
             });
             let Some(at) = exact else {
-                if !ipv4 && !device.has_ipv6() {
+                if !ipv4 && !device.has_ipv6 {
                     return Err(ENXIO.says("IPv6 is disabled on this device"));
                 }
                 return Err(EADDRNOTAVAIL.says("Address not found"));
@@ -72,7 +72,7 @@ impl State {
 
     fn add_ipv6(&mut self, asked: &Address) -> Result<(), Refusal> {
         let IpAddr::V6(own) = asked.net.addr() else { return Err(EINVAL) };
-        if !self.device(asked.dev)?.has_ipv6() {
+        if !self.device(asked.dev)?.has_ipv6 {
             return Err(EINVAL.says("IPv6 is disabled on this device"));
         }
         let foreign_loopback = own.is_loopback() && asked.dev != LOOPBACK;
@@ -97,7 +97,8 @@ impl State {
         let mut held = held.clone();
         let has_route = !std::mem::take(&mut held.noprefixroute);
         match (had_route, has_route) {
-            (false, true) => self.connect(&held),
+            // Even a route that somebody took away meanwhile.
+            (_, true) => self.connect(&held),
             (true, false) => self.disconnect_ipv6(&held),
             _ => {}
         }

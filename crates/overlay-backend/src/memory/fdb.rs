@@ -32,8 +32,8 @@ pub(super) struct Entry {
     nexthop: Option<NexthopId>,
     /// Empty for an entry that names a nexthop object or no remote at all.
     remotes: Vec<Remote>,
-    /// Made with the device for its `group`.
-    is_default: bool,
+    /// Not made by the kernel for the `group` of the device.
+    by_user: bool,
 }
 
 /// One VTEP, all defaults filled in.
@@ -47,8 +47,8 @@ struct Remote {
 
 impl Entry {
     /// Whether it is still there after its device was down.
-    pub(super) fn outlives_down(&self) -> bool {
-        self.is_default
+    pub(super) fn outlives_down(&self, key: &FdbKey) -> bool {
+        key.lladdr.is_zero()
             || self.state.contains(NeighbourState::PERMANENT)
             || self.state.contains(NeighbourState::NOARP)
     }
@@ -101,7 +101,7 @@ impl State {
             flags: asked.flags,
             nexthop: None,
             remotes: Vec::new(),
-            is_default: false,
+            by_user: true,
         };
         self.fdb.insert(key, entry);
         Ok(())
@@ -178,13 +178,12 @@ impl State {
             flags: asked.flags,
             nexthop: asked.nexthop,
             remotes: if asked.nexthop.is_some() { Vec::new() } else { vec![remote] },
-            is_default: false,
+            by_user: true,
         });
-        if !asked.flags.contains(NeighbourFlags::EXT_LEARNED)
-            || entry.flags.contains(NeighbourFlags::EXT_LEARNED)
-        {
+        if !asked.flags.contains(NeighbourFlags::EXT_LEARNED) || !entry.by_user {
             entry.state = state;
             entry.flags = asked.flags;
+            entry.by_user = true;
         }
         let known = entry.remotes.contains(&remote);
         match verb {
@@ -250,20 +249,35 @@ impl State {
         self.fdb.retain(|_, entry| entry.nexthop != Some(id));
     }
 
-    /// Puts the entry for the device's `group` in the place of the one that there was.
-    pub(super) fn set_default_remote(&mut self, dev: Ifindex, vxlan: &Vxlan) {
-        self.fdb.retain(|key, entry| key.dev != dev || !entry.is_default);
-        let Some(dst) = vxlan.group else { return };
-        let remote = Remote { dst, port: vxlan.port, vni: vxlan.id, via: vxlan.dev };
-        let src_vni = if vxlan.external { Vni::new(0).ok() } else { None };
+    /// Puts the remote for the device's `group` in the place of the one that there was.
+    pub(super) fn set_default_remote(
+        &mut self,
+        dev: Ifindex,
+        old: Option<&Vxlan>,
+        new: Option<&Vxlan>,
+    ) {
+        let remote = |vxlan: &Vxlan| {
+            let Vxlan { group, port, id: vni, dev: via, .. } = *vxlan;
+            group.map(|dst| Remote { dst, port, vni, via })
+        };
+        let external = old.or(new).is_some_and(|vxlan| vxlan.external);
+        let src_vni = if external { Vni::new(0).ok() } else { None };
         let key = FdbKey { dev, master: false, lladdr: MacAddr::ZERO, vlan: None, src_vni };
+        if let Some(remote) = old.and_then(remote) {
+            // There may be none: then there is nothing to remove.
+            let _ = self.delete_remote(key, remote, true);
+        }
+        let Some(remote) = new.and_then(remote) else { return };
         let entry = self.fdb.entry(key).or_insert_with(|| Entry {
-            state: NeighbourState::PERMANENT | NeighbourState::REACHABLE,
-            flags: NeighbourFlags::SELF,
+            state: NeighbourState::NONE,
+            flags: NeighbourFlags::NONE,
             nexthop: None,
             remotes: Vec::new(),
-            is_default: true,
+            by_user: false,
         });
+        entry.state = NeighbourState::PERMANENT | NeighbourState::REACHABLE;
+        entry.flags = NeighbourFlags::SELF;
+        entry.by_user = false;
         if !entry.remotes.contains(&remote) {
             entry.remotes.push(remote);
         }

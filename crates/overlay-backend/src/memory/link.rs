@@ -20,6 +20,8 @@ use super::vxlan;
 const GSO_MAX_SIZE: u32 = 65_536;
 /// The most that a software device takes (`TSO_MAX_SIZE`).
 const GSO_LIMIT: u32 = 524_280;
+/// `IPV6_MIN_MTU`.
+const IPV6_MIN_MTU: u32 = 1280;
 /// `ETH_MIN_MTU` and `ETH_MAX_MTU`.
 const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
 /// `IFAPROT_KERNEL_LO` and `IFAPROT_KERNEL_LL`: addresses that the kernel gives itself.
@@ -47,17 +49,17 @@ impl State {
         match verb {
             Verb::Add => {
                 self.validate(asked)?;
-                let created = match found {
-                    Some(_) => Err(EEXIST),
-                    None => self.create(asked),
-                };
-                // The alias is a second message, which finds its device by name.
+                if found.is_some() {
+                    return Err(EEXIST);
+                }
+                self.create(asked)?;
+                // The alias is a second message, sent once the first has succeeded.
                 if let (Some(alias), Some(index)) = (&asked.alias, self.names.get(&asked.name))
                     && let Some(device) = self.devices.get_mut(index)
                 {
                     device.link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
                 }
-                created
+                Ok(())
             }
             Verb::Delete => {
                 let index = found.ok_or(ENODEV)?;
@@ -209,9 +211,11 @@ impl State {
         link.up.get_or_insert(false);
         link.carrier.get_or_insert(false);
         self.names.insert(link.name, index);
-        let device = Device { link, mac_chosen, mtu_chosen: false, addresses: Vec::new() };
+        let has_ipv6 = link.mtu.unwrap_or_default() >= IPV6_MIN_MTU;
+        let device =
+            Device { link, mac_chosen, mtu_chosen: false, has_ipv6, addresses: Vec::new() };
         if let LinkKind::Vxlan(vxlan) = &device.link.kind {
-            self.set_default_remote(index, vxlan);
+            self.set_default_remote(index, None, Some(vxlan));
         }
         self.devices.insert(index, device);
         index
@@ -282,7 +286,7 @@ impl State {
                 let limit = self.vxlan_limit(&vxlan)?;
                 self.check_vni(&vxlan, Some(index))?;
                 if vxlan.group != now.group {
-                    self.set_default_remote(index, &vxlan);
+                    self.set_default_remote(index, Some(now), Some(&vxlan));
                 }
                 let moved = vxlan.dev != now.dev;
                 let device = self.device_mut(index)?;
@@ -380,10 +384,11 @@ impl State {
         {
             return Err(EINVAL);
         }
-        let (had_ipv6, old) = (device.has_ipv6(), device.mtu());
+        let (had_ipv6, old) = (device.has_ipv6, device.mtu());
         let device = self.device_mut(index)?;
         device.link.mtu = Some(mtu);
-        let (has_ipv6, master) = (device.has_ipv6(), device.link.master);
+        device.has_ipv6 = mtu >= IPV6_MIN_MTU;
+        let (has_ipv6, master) = (device.has_ipv6, device.link.master);
         if had_ipv6 && !has_ipv6 {
             self.wipe_ipv6(index);
         } else if has_ipv6 && !had_ipv6 {
@@ -529,7 +534,7 @@ impl State {
         self.remove_nexthops_on(index);
         self.remove_routes_on(index, false);
         self.neighbours.retain(|(dev, ..), _| *dev != index);
-        self.fdb.retain(|key, entry| key.dev != index || entry.outlives_down());
+        self.fdb.retain(|key, entry| key.dev != index || entry.outlives_down(key));
         self.update_carrier(index);
         if let Some(peer) = peer {
             self.update_carrier(peer);
@@ -661,7 +666,7 @@ impl State {
         let Some(mac) = device.link.address else { return };
         let has_one =
             device.addresses.iter().any(|held| held.address.protocol == KERNEL_LINK_LOCAL);
-        if !device.has_carrier() || !device.has_ipv6() || has_one || index == LOOPBACK {
+        if !device.has_carrier() || !device.has_ipv6 || has_one || index == LOOPBACK {
             return;
         }
         let [a, b, c, d, e, f] = mac.octets();

@@ -9,7 +9,7 @@ use super::state::State;
 
 impl State {
     pub(super) fn neighbour(&mut self, verb: Verb, asked: &Neighbour) -> Result<(), Refusal> {
-        let has_ipv6 = self.device(asked.dev)?.has_ipv6();
+        let has_ipv6 = self.device(asked.dev)?.has_ipv6;
         let proxy = asked.flags.contains(NeighbourFlags::PROXY);
         let key = (asked.dev, proxy, asked.dst);
         if verb == Verb::Delete {

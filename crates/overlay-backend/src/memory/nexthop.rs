@@ -1,6 +1,6 @@
 //! Nexthop objects.
 
-use overlay_netlink::{Nexthop, NexthopId, NexthopTarget, Scope, Verb, table};
+use overlay_netlink::{Nexthop, NexthopId, NexthopTarget, Scope, Verb};
 use overlay_wire::IpVersion;
 
 use super::refusal::{EEXIST, EINVAL, ENETDOWN, ENOENT, EOPNOTSUPP, Refusal};
@@ -60,7 +60,8 @@ impl State {
                     (None, Some(encap)) => encap.dst.is_ipv6(),
                     (None, None) => false,
                 };
-                let wanted = Wanted { table: table::MAIN, scope: Scope::UNIVERSE };
+                // No table of its own: the rules decide where the gateway is looked for.
+                let wanted = Wanted { table: 0, scope: Scope::UNIVERSE };
                 *hop =
                     if ipv6 { self.ipv6_hop(hop, &wanted)? } else { self.ipv4_hop(hop, &wanted)? };
             }

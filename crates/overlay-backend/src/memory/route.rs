@@ -435,6 +435,12 @@ impl State {
         }
         route.scope = Scope::UNIVERSE;
         let wanted = Wanted { table: route.table, scope: route.scope };
+        let src = route.src;
+        let ipv6_hop = |hop: &Hop| {
+            let hop = self.ipv6_hop(hop, &wanted)?;
+            self.check_ipv6_src(src, hop.dev)?;
+            Ok(hop)
+        };
         if let Via::Nexthop(id) = route.via {
             let nexthop = self.nexthops.get(&id).ok_or(EINVAL.says("Nexthop id does not exist"))?;
             self.check_nexthop_use(nexthop, true, route.scope)?;
@@ -446,28 +452,33 @@ impl State {
             route.via = Via::Hop(Hop::dev(LOOPBACK));
         } else {
             route.via = match &route.via {
-                Via::Hop(hop) => Via::Hop(self.ipv6_hop(hop, &wanted)?),
+                Via::Hop(hop) => Via::Hop(ipv6_hop(hop)?),
                 Via::Multipath(hops) => {
                     if hops.iter().any(|weighted| weighted.hop.gateway.is_none()) {
                         return Err(EINVAL.says(
                             "Device only routes can not be added for IPv6 using the multipath API",
                         ));
                     }
-                    Via::Multipath(each_hop(hops, |hop| self.ipv6_hop(hop, &wanted))?)
+                    Via::Multipath(each_hop(hops, ipv6_hop)?)
                 }
                 _ => return Err(ENODEV),
             };
         }
-        if let Some(src) = route.src {
-            let dev = match &route.via {
-                Via::Hop(hop) => hop.dev.filter(|_| is_link_local(src)),
-                _ => None,
-            };
-            if !self.is_own(src, dev) {
-                return Err(EINVAL.says("Invalid source address"));
-            }
+        match &route.via {
+            Via::Nexthop(_) => self.check_ipv6_src(route.src, None),
+            Via::Hop(hop) => self.check_ipv6_src(route.src, hop.dev),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the host has the address; one of the link, on the device.
+    fn check_ipv6_src(&self, src: Option<IpAddr>, dev: Option<Ifindex>) -> Result<(), Refusal> {
+        match src {
+            Some(src) if !self.is_own(src, dev.filter(|_| is_link_local(src))) => {
+                Err(EINVAL.says("Invalid source address"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put_ipv6(&mut self, verb: Verb, route: Route) -> Result<(), Refusal> {
@@ -512,7 +523,7 @@ impl State {
     pub(super) fn ipv6_hop(&self, hop: &Hop, wanted: &Wanted) -> Result<Hop, Refusal> {
         let mut hop = hop.clone();
         if let Some(dev) = hop.dev
-            && !self.device(dev)?.has_ipv6()
+            && !self.device(dev)?.has_ipv6
         {
             return Err(ENODEV);
         }
@@ -526,7 +537,7 @@ impl State {
             hop.dev = Some(self.check_ipv6_gateway(&hop, gateway, wanted)?);
         }
         let device = self.device(hop.dev.ok_or(ENODEV)?)?;
-        if !device.has_ipv6() {
+        if !device.has_ipv6 {
             return Err(EACCES.says("IPv6 is disabled on nexthop device"));
         }
         if !device.is_up() {

@@ -43,6 +43,9 @@ pub(super) struct Device {
     pub(super) mac_chosen: bool,
     /// Somebody chose the MTU. A bridge else takes the least of its ports'.
     pub(super) mtu_chosen: bool,
+    /// Whether IPv6 works on it. It leaves devices alone that cannot carry its smallest packet, but
+    /// does not notice when a VXLAN device shrinks by moving to another underlay device.
+    pub(super) has_ipv6: bool,
     /// In the order in which the kernel lists them.
     pub(super) addresses: Vec<HeldAddress>,
 }
@@ -71,11 +74,6 @@ impl Device {
 
     pub(super) fn mtu(&self) -> u32 {
         self.link.mtu.unwrap_or_default()
-    }
-
-    /// IPv6 leaves devices alone that cannot carry its smallest packet.
-    pub(super) fn has_ipv6(&self) -> bool {
-        self.mtu() >= 1280
     }
 }
 

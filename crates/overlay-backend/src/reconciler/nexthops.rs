@@ -42,6 +42,14 @@ impl NexthopIds {
         self.enabled
     }
 
+    /// Makes room for the numbers of so many more groups.
+    pub(super) fn reserve(&mut self, groups: usize) {
+        if self.enabled {
+            self.groups.reserve(groups);
+            self.taken.reserve(groups);
+        }
+    }
+
     /// Makes the routes among `objects` refer to nexthop objects and returns those.
     pub(super) fn assign(
         &mut self,

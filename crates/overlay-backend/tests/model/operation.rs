@@ -184,7 +184,9 @@ fn link(random: &mut Random) -> Operation {
                     .address(random.of(&[mac(9), mac(10), mac(10), MacAddr([1, 0, 0, 0, 0, 1])]));
             link.mtu = random.of(&[None, None, Some(1200), Some(1400), Some(9000), Some(60)]);
             link.up = random.of(&[None, Some(true)]);
-            // An alias is left out: it is set by name, on whatever device has it.
+            if random.one_in(4) {
+                link.alias = Some("new".to_owned());
+            }
             Operation::new(Verb::Add, link)
         }
         3 => {
@@ -225,7 +227,8 @@ fn link(random: &mut Random) -> Operation {
         }
         _ => {
             let mut change = unset();
-            match random.below(6) {
+            match random.below(7) {
+                6 => change.group = Some(ip(random.of(&["10.0.0.77", "10.0.0.78", "fd00::77"]))),
                 0 => change.local = Some(ip(random.of(&["10.0.0.1", "10.0.0.9", "fd00::1"]))),
                 1 => change.dev = Some(name(random.of(&["e0", "e1"]))),
                 2 => change.id = Vni::new(random.of(&[1, 2])).ok(),
