@@ -112,6 +112,8 @@ fn shown(time: Duration) -> String {
 fn rate(objects: u64, time: Duration) -> String {
     let rate = objects as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE);
     match rate {
+        // One message for all of them.
+        _ if rate >= 1e9 => "-".to_owned(),
         _ if rate >= 1e6 => format!("{:.1} M", rate / 1e6),
         _ if rate >= 1e3 => format!("{:.0} k", rate / 1e3),
         _ => format!("{rate:.0}"),
