@@ -1,6 +1,6 @@
 //! Whether what the kernel holds is what is wanted.
 
-use overlay_netlink::{Df, IfName, Link, LinkKind, NeighbourState, Object, Tunnel, Vxlan};
+use overlay_netlink::{Df, Gre, IfName, Link, LinkKind, NeighbourState, Object, Tunnel, Vxlan};
 
 /// How a device that is there fits the one that is wanted.
 #[derive(Debug, PartialEq, Eq)]
@@ -125,9 +125,31 @@ fn kind_fit(seen: &LinkKind<IfName>, want: &LinkKind<IfName>) -> KindFit {
                 && same(&seen.mcast_snooping, &want.mcast_snooping);
             if exact { KindFit::Exact } else { KindFit::Change }
         }
-        (seen, want) if seen.name() == want.name() => KindFit::Exact,
+        (LinkKind::Gre(seen), LinkKind::Gre(want)) => gre_fit(seen, want),
+        // Nothing of these is reported, or nothing can be set.
+        (LinkKind::Device, LinkKind::Device)
+        | (LinkKind::Veth(_), LinkKind::Veth(_))
+        | (LinkKind::Ifb, LinkKind::Ifb)
+        | (LinkKind::Dummy, LinkKind::Dummy)
+        | (LinkKind::Tun, LinkKind::Tun) => KindFit::Exact,
+        (LinkKind::Other(seen), LinkKind::Other(want)) if seen == want => KindFit::Exact,
         _ => KindFit::Recreate,
     }
+}
+
+fn gre_fit(seen: &Gre<IfName>, want: &Gre<IfName>) -> KindFit {
+    if (seen.tap, seen.ipv6, seen.external) != (want.tap, want.ipv6, want.external) {
+        return KindFit::Recreate;
+    }
+    let exact = seen.local == want.local
+        && seen.remote == want.remote
+        && same(&seen.dev, &want.dev)
+        && seen.ikey == want.ikey
+        && seen.okey == want.okey
+        && same(&seen.ttl, &want.ttl)
+        && same(&seen.tos, &want.tos)
+        && same(&seen.pmtudisc, &want.pmtudisc);
+    if exact { KindFit::Exact } else { KindFit::Change }
 }
 
 /// The kernel changes only some settings of a VXLAN device in place (`vxlan_changelink`).

@@ -1,5 +1,6 @@
 //! The loop that keeps the kernel right.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use overlay_netlink::{Error, Groups, Monitor, Namespace, Socket};
@@ -17,6 +18,8 @@ pub struct Keeper {
     monitor: Monitor,
     trigger: Trigger,
     start: Instant,
+    /// The desired state changed, and nothing else that is known of.
+    only_desired: bool,
 }
 
 impl Keeper {
@@ -27,7 +30,7 @@ impl Keeper {
     pub fn open() -> Result<Self, Error> {
         // Before anything is listed, so that no change goes unheard.
         let monitor = Monitor::open(Groups::ALL)?;
-        Ok(Self::new(Socket::open()?, monitor))
+        Ok(Self::from_parts(Socket::open()?, monitor, Trigger::new(Duration::ZERO)))
     }
 
     /// Opens socket and monitor in another network namespace.
@@ -41,8 +44,18 @@ impl Keeper {
         namespace.run(Self::open)?
     }
 
-    fn new(socket: Socket, monitor: Monitor) -> Self {
-        Self { socket, monitor, trigger: Trigger::new(Duration::ZERO), start: Instant::now() }
+    /// Takes a socket, a monitor of [`Groups::ALL`] in the same network namespace, and a trigger
+    /// whose time is counted from now.
+    #[must_use]
+    pub fn from_parts(socket: Socket, monitor: Monitor, trigger: Trigger) -> Self {
+        Self { socket, monitor, trigger, start: Instant::now(), only_desired: false }
+    }
+
+    /// How long until a pass is due if nothing happens: how long to wait at most until the next
+    /// [`step`](Self::step), for a loop that waits by itself until this is readable.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.trigger.wait(self.start.elapsed())
     }
 
     /// The socket.
@@ -52,7 +65,9 @@ impl Keeper {
 
     /// Says that the desired state changed: the next [`step`](Self::step) brings it to the kernel.
     pub fn changed(&mut self) {
-        self.trigger.changed(self.start.elapsed());
+        let now = self.start.elapsed();
+        self.only_desired |= !self.trigger.is_due(now) && self.trigger.is_quiet();
+        self.trigger.changed(now);
     }
 
     /// Waits until a pass is due, but no longer than `patience`, and makes it. `Ok(None)` when none
@@ -82,12 +97,24 @@ impl Keeper {
                 && reconciler.is_news(&event)
             {
                 reconciler.forget();
+                self.only_desired = false;
                 self.trigger.changed(self.start.elapsed());
             }
         }
-        let result = reconciler.reconcile(&mut self.socket);
+        let result = match std::mem::take(&mut self.only_desired) {
+            true => reconciler.push(&mut self.socket),
+            false => reconciler.reconcile(&mut self.socket),
+        };
         let converged = result.as_ref().is_ok_and(Report::is_converged);
-        self.trigger.passed(self.start.elapsed(), converged);
+        let progress = result.as_ref().is_ok_and(|report| report.writes() > 0);
+        self.trigger.passed(self.start.elapsed(), converged, progress);
         result.map(Some)
+    }
+}
+
+impl AsFd for Keeper {
+    /// The monitor's: readable when there is an event to hear.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.monitor.as_fd()
     }
 }

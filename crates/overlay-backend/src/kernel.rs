@@ -17,11 +17,11 @@ pub trait Kernel {
     /// When they cannot be listed.
     fn links(&mut self) -> Result<Vec<Link>, Error>;
 
-    /// The addresses of a device.
+    /// The addresses of a device, or of all devices.
     ///
     /// # Errors
     /// When they cannot be listed.
-    fn addresses(&mut self, dev: Ifindex) -> Result<Vec<Address>, Error>;
+    fn addresses(&mut self, dev: Option<Ifindex>) -> Result<Vec<Address>, Error>;
 
     /// The FDB entries of a device.
     ///
@@ -29,11 +29,11 @@ pub trait Kernel {
     /// When they cannot be listed.
     fn fdb(&mut self, dev: Ifindex) -> Result<Vec<Fdb>, Error>;
 
-    /// The neighbours on a device, of both families.
+    /// The neighbours on a device, or on all devices, of both families.
     ///
     /// # Errors
     /// When they cannot be listed.
-    fn neighbours(&mut self, dev: Ifindex) -> Result<Vec<Neighbour>, Error>;
+    fn neighbours(&mut self, dev: Option<Ifindex>) -> Result<Vec<Neighbour>, Error>;
 
     /// All nexthop objects, whoever made them.
     ///
@@ -79,16 +79,16 @@ impl Kernel for Socket {
         self.list(&LinkFilter::default())
     }
 
-    fn addresses(&mut self, dev: Ifindex) -> Result<Vec<Address>, Error> {
-        self.list(&AddressFilter::on(dev))
+    fn addresses(&mut self, dev: Option<Ifindex>) -> Result<Vec<Address>, Error> {
+        self.list(&dev.map_or_else(AddressFilter::default, AddressFilter::on))
     }
 
     fn fdb(&mut self, dev: Ifindex) -> Result<Vec<Fdb>, Error> {
         self.list(&FdbFilter::on(dev))
     }
 
-    fn neighbours(&mut self, dev: Ifindex) -> Result<Vec<Neighbour>, Error> {
-        self.list(&NeighbourFilter::on(dev))
+    fn neighbours(&mut self, dev: Option<Ifindex>) -> Result<Vec<Neighbour>, Error> {
+        self.list(&dev.map_or_else(NeighbourFilter::default, NeighbourFilter::on))
     }
 
     fn nexthops(&mut self) -> Result<Vec<Nexthop>, Error> {

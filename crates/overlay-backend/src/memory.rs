@@ -255,16 +255,22 @@ impl Kernel for MemoryKernel {
         })
     }
 
-    fn addresses(&mut self, dev: Ifindex) -> Result<Vec<Address>, Error> {
-        self.list(Listing::Addresses, |state| state.list_addresses(dev))
+    fn addresses(&mut self, dev: Option<Ifindex>) -> Result<Vec<Address>, Error> {
+        self.list(Listing::Addresses, |state| {
+            let of = |dev| state.list_addresses(dev);
+            let lists: Result<Vec<_>, _> = state.chosen(dev).into_iter().map(of).collect();
+            Ok(lists?.concat())
+        })
     }
 
     fn fdb(&mut self, dev: Ifindex) -> Result<Vec<Fdb>, Error> {
         self.list(Listing::Fdb, |state| Ok(state.list_fdb(dev)))
     }
 
-    fn neighbours(&mut self, dev: Ifindex) -> Result<Vec<Neighbour>, Error> {
-        self.list(Listing::Neighbours, |state| Ok(state.list_neighbours(dev)))
+    fn neighbours(&mut self, dev: Option<Ifindex>) -> Result<Vec<Neighbour>, Error> {
+        self.list(Listing::Neighbours, |state| {
+            Ok(state.chosen(dev).into_iter().flat_map(|dev| state.list_neighbours(dev)).collect())
+        })
     }
 
     fn nexthops(&mut self) -> Result<Vec<Nexthop>, Error> {

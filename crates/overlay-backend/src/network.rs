@@ -22,6 +22,8 @@ pub struct Network<B> {
     /// Who has which subnet, by its first address. They never overlap.
     subnets: BTreeMap<IpAddr, (IpNet, NodeId)>,
     endpoints: BTreeMap<IpAddr, NodeId>,
+    /// Those who announce what cannot be.
+    refused: BTreeMap<NodeId, (Peer, PeerError)>,
 }
 
 impl<B: Backend> Network<B> {
@@ -29,8 +31,9 @@ impl<B: Backend> Network<B> {
     /// needs in `reconciler`.
     ///
     /// # Errors
-    /// [`PeerError`] when the node's own subnets overlap each other or the underlay, or when
-    /// something else in the reconciler wants the same objects. Nothing is changed then.
+    /// [`PeerError`] when the node's own subnets overlap each other or the underlay, when the name is
+    /// empty, has a slash or is in use, or when something else in the reconciler wants the same
+    /// objects. Nothing is changed then.
     pub fn new(
         name: impl Into<String>,
         node: Node,
@@ -44,7 +47,12 @@ impl<B: Backend> Network<B> {
             peers: HashMap::new(),
             subnets: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            refused: BTreeMap::new(),
         };
+        let taken = reconciler.contains(&network.name);
+        if network.name.contains('/') || network.name.is_empty() || taken {
+            return Err(PeerError::NetworkName { name: network.name });
+        }
         let (id, subnets) = (network.node.id.clone(), network.node.subnets.clone());
         network.check_subnets(&id, &subnets)?;
         for subnet in &subnets {
@@ -89,7 +97,61 @@ impl<B: Backend> Network<B> {
         peer: Peer,
         reconciler: &mut Reconciler,
     ) -> Result<(), PeerError> {
-        self.try_upsert(peer, reconciler).map_err(|(_, error)| error)
+        let id = peer.id.clone();
+        match self.try_upsert(peer, reconciler) {
+            Ok(()) => {
+                self.refused.remove(&id);
+                self.retry_refused(reconciler);
+                Ok(())
+            }
+            Err((peer, error)) => {
+                self.refused.insert(id, (*peer, error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// The peers that announce what cannot be, each with the reason. They are tried again whenever
+    /// another peer changes or goes.
+    pub fn refused(&self) -> impl Iterator<Item = (&Peer, &PeerError)> {
+        self.refused.values().map(|(peer, error)| (peer, error))
+    }
+
+    /// Tries again what was refused: what was in the way may be gone.
+    fn retry_refused(&mut self, reconciler: &mut Reconciler) {
+        let waiting = std::mem::take(&mut self.refused);
+        let waiting = waiting.into_values().map(|(peer, _)| peer).collect();
+        self.refused = self.upsert_together(waiting, reconciler);
+    }
+
+    /// Reaches these peers, who may take from one another: those refused at first are all given up
+    /// before they are tried again. Returns those who stay refused; what they announced before is in
+    /// force again if it still can be.
+    fn upsert_together(
+        &mut self,
+        peers: Vec<Peer>,
+        reconciler: &mut Reconciler,
+    ) -> BTreeMap<NodeId, (Peer, PeerError)> {
+        let mut first: Vec<Peer> = Vec::new();
+        for peer in peers {
+            first.extend(self.try_upsert(peer, reconciler).err().map(|(peer, _)| *peer));
+        }
+        let before: Vec<Peer> =
+            first.iter().filter_map(|peer| self.peers.get(&peer.id).cloned()).collect();
+        for peer in &before {
+            self.give_up(&peer.id, reconciler);
+        }
+        let mut refused = BTreeMap::new();
+        for peer in first {
+            if let Err((peer, error)) = self.try_upsert(peer, reconciler) {
+                refused.insert(peer.id.clone(), (*peer, error));
+            }
+        }
+        for peer in before.into_iter().filter(|peer| refused.contains_key(&peer.id)) {
+            // Somebody else may have what it had.
+            let _ = self.try_upsert(peer, reconciler);
+        }
+        refused
     }
 
     /// As [`upsert_peer`](Self::upsert_peer), but gives a refused peer back.
@@ -122,6 +184,13 @@ impl<B: Backend> Network<B> {
 
     /// No longer reaches a peer. Returns whether it was reached.
     pub fn remove_peer(&mut self, id: &NodeId, reconciler: &mut Reconciler) -> bool {
+        self.refused.remove(id);
+        let was_reached = self.give_up(id, reconciler);
+        self.retry_refused(reconciler);
+        was_reached
+    }
+
+    fn give_up(&mut self, id: &NodeId, reconciler: &mut Reconciler) -> bool {
         self.drop_index(id);
         reconciler.remove(&self.group(id));
         self.peers.remove(id).is_some()
@@ -130,9 +199,9 @@ impl<B: Backend> Network<B> {
     /// Reaches these peers and no others: a full snapshot. Before the first one the reconciler plans
     /// nothing, for this network or any other that shares it.
     ///
-    /// Peers that are not among them go first, so that their subnets are free for others. Returns
-    /// the peers that are refused, each with the reason; what such a peer announced before stays in
-    /// force.
+    /// Peers that are not among them go first, and peers may take subnets and addresses from one
+    /// another. Returns why peers are refused; what such a peer announced before stays in force as
+    /// far as nobody else has it now.
     pub fn set_peers(
         &mut self,
         peers: impl IntoIterator<Item = Peer>,
@@ -144,37 +213,29 @@ impl<B: Backend> Network<B> {
             let gone: Vec<NodeId> =
                 self.peers.keys().filter(|id| !present.contains(id)).cloned().collect();
             for id in gone {
-                self.remove_peer(&id, reconciler);
+                self.give_up(&id, reconciler);
             }
         }
         let more = peers.len().saturating_sub(self.peers.len());
         self.peers.reserve(more);
         reconciler.reserve(more);
-        let mut refused = Vec::new();
-        for peer in peers {
-            refused.extend(self.try_upsert(peer, reconciler).err());
-        }
-        // A subnet that moved from a later peer to an earlier one is free by now.
-        let refused = refused
-            .into_iter()
-            .filter_map(|(peer, _)| self.try_upsert(*peer, reconciler).err())
-            .map(|(_, error)| error)
-            .collect();
+        self.refused = self.upsert_together(peers, reconciler);
         reconciler.complete(&self.name);
-        refused
+        self.refused.values().map(|(_, error)| error.clone()).collect()
     }
 
     /// Wants nothing any more: the next pass removes all objects of this network.
     pub fn clear(mut self, reconciler: &mut Reconciler) {
         for id in self.peers.keys().cloned().collect::<Vec<_>>() {
-            self.remove_peer(&id, reconciler);
+            self.give_up(&id, reconciler);
         }
         reconciler.remove(&self.own_group());
         reconciler.complete(&self.name);
     }
 
+    /// The name of the network; those of its peers follow behind a slash, which it cannot contain.
     fn own_group(&self) -> String {
-        format!("{} (this node)", self.name)
+        self.name.clone()
     }
 
     fn group(&self, id: &NodeId) -> String {

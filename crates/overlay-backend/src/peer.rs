@@ -232,6 +232,12 @@ pub enum PeerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The name of a network is empty, has a slash, or is that of another one.
+    #[error("{name:?} cannot name a network here: it is empty, has a '/', or is in use")]
+    NetworkName {
+        /// The name.
+        name: String,
+    },
     /// The peer needs a kernel object that somebody else has.
     #[error(transparent)]
     Conflict(#[from] crate::Conflict),

@@ -32,7 +32,9 @@ impl Step {
         match *self.object {
             Object::Link(_) => true,
             Object::Address(_) => self.verb == Verb::Delete,
-            _ => false,
+            Object::Fdb(_) => false,
+            // One of two with the same key goes, and the kernel chooses which.
+            _ => self.slot.is_none(),
         }
     }
 }

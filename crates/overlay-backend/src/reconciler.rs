@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use overlay_netlink::{
-    Error, Event, IfName, Ifindex, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
+    Error, Event, IfName, Ifindex, Link, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
 };
 
 use self::nexthops::NexthopIds;
@@ -241,6 +241,12 @@ impl Reconciler {
     /// # Errors
     /// [`NotReady`] before either is known.
     pub fn plan(&mut self) -> Result<Plan, NotReady> {
+        self.plan_is_possible()?;
+        let pending = self.table.pending();
+        Ok(self.plan_for(&pending))
+    }
+
+    fn plan_is_possible(&self) -> Result<(), NotReady> {
         if let Some(source) = self.expected.first() {
             return Err(NotReady::Desired { waiting_for: source.clone() });
         }
@@ -250,7 +256,11 @@ impl Reconciler {
         if !self.observed {
             return Err(NotReady::Observed);
         }
-        let pending = self.table.pending();
+        Ok(())
+    }
+
+    /// What is to be done about these places.
+    fn plan_for(&self, pending: &[Slot]) -> Plan {
         let mut planner = Planner::new(self);
         // Devices first: what hangs on them depends on what becomes of them.
         let is_link = |slot: &&Slot| {
@@ -263,15 +273,20 @@ impl Reconciler {
             planner.object(*slot);
         }
         planner.replay_lost();
-        Ok(planner.finish())
+        planner.finish()
     }
 
     /// Carries out a plan and remembers what became of each step.
+    ///
+    /// After steps that make the kernel take other objects along (a device, or an address that goes)
+    /// the kernel has to be observed again before the next [`plan`](Self::plan).
     ///
     /// # Errors
     /// When the conversation with the kernel breaks; the kernel has to be observed again then, and
     /// [`plan`](Self::plan) insists on it.
     pub fn apply(&mut self, kernel: &mut impl Kernel, plan: Plan) -> Result<Report, Error> {
+        // What the kernel takes along with a device or an address is known only after a new look.
+        let again = plan.steps.iter().any(Step::has_consequences);
         let mut report = Report { refused: plan.refused, rounds: 1, ..Report::default() };
         let links = plan.steps.iter().take_while(|step| step.is_link()).count();
         let mut steps = plan.steps;
@@ -288,6 +303,9 @@ impl Reconciler {
                 self.observed = false;
             }
             executed?;
+        }
+        if again {
+            self.observed = false;
         }
         Ok(report)
     }
@@ -317,9 +335,10 @@ impl Reconciler {
             };
             total.absorb(report);
             if done {
-                break;
+                return Ok(total);
             }
         }
+        total.unsettled = true;
         Ok(total)
     }
 
@@ -333,11 +352,17 @@ impl Reconciler {
         if !self.observed {
             return self.reconcile(kernel);
         }
-        let plan = self.plan()?;
+        self.plan_is_possible()?;
+        // What was refused before would be refused again; it waits for the next look.
+        let pending = self.table.pending();
+        let (stuck, fresh): (Vec<Slot>, Vec<Slot>) =
+            pending.into_iter().partition(|slot| self.table.is_stuck(*slot));
+        let plan = self.plan_for(&fresh);
         if plan.steps.iter().any(Step::has_consequences) {
             return self.reconcile(kernel);
         }
         let mut report = self.apply(kernel, plan)?;
+        report.unsettled = !stuck.is_empty();
         if !report.failed.is_empty() {
             // Something is not as it was thought to be.
             let again = self.reconcile(kernel)?;
@@ -402,6 +427,7 @@ impl Reconciler {
                 Some(_) if is_through(&step.object, &without_nexthop) => {}
                 // What is to go and is not there has gone.
                 Some(error) if !(step.verb == Verb::Delete && error.is_not_found()) => {
+                    self.table.refuse(&Key::of(&step.object));
                     report.failed.push(Failure { step, error, device: None });
                 }
                 _ => {
@@ -425,8 +451,17 @@ impl Reconciler {
     }
 
     fn index_links(&mut self, kernel: &mut impl Kernel) -> Result<(), Error> {
-        self.indexes =
-            kernel.links()?.into_iter().filter_map(|link| Some((link.name, link.index?))).collect();
+        // A device of somebody else's by the name of one of ours is not the one that is meant.
+        let is_meant = |link: &Link| {
+            let wanted = self.table.get(&Key::Link(link.name)).map(|entry| &entry.wanted);
+            !matches!(wanted, Some(Some(_))) || self.owner.owns_link(link)
+        };
+        self.indexes = kernel
+            .links()?
+            .into_iter()
+            .filter(is_meant)
+            .filter_map(|link| Some((link.name, link.index?)))
+            .collect();
         self.names = self.indexes.iter().map(|(name, index)| (*index, *name)).collect();
         Ok(())
     }
@@ -438,8 +473,9 @@ fn is_through(object: &Object<IfName>, nexthops: &HashSet<NexthopId>) -> bool {
 }
 
 fn note(table: &mut Table, step: &Step, seen: Option<Arc<Object<IfName>>>) {
-    if let Some(slot) = step.slot {
-        table.settle(slot, seen);
+    // A surplus entry says nothing of the one that counts.
+    if step.slot.is_some() {
+        table.settle(&Key::of(&step.object), seen);
     }
 }
 
@@ -455,7 +491,7 @@ fn hangs(table: &Table, object: &Object<IfName>, f: &mut impl FnMut(IfName) -> b
             .is_some_and(|nexthop| any_device(nexthop, f))
 }
 
-/// `ENODEV`, which is the same on all architectures of Linux but none that matters here.
+/// `ENODEV`, 19 on every architecture of Linux.
 const ENODEV: i32 = 19;
 /// Likewise.
 const EINVAL: i32 = 22;
@@ -704,6 +740,9 @@ pub struct Report {
     pub sends: usize,
     /// How often the kernel was changed.
     pub rounds: usize,
+    /// There may be more to do than this says: the kernel kept changing, or something that was
+    /// refused earlier was not tried again.
+    pub unsettled: bool,
     /// Steps that failed at the last try. They stay pending.
     pub failed: Vec<Failure>,
     /// What was left alone, and why.
@@ -714,7 +753,7 @@ impl Report {
     /// Whether the kernel's state is the desired one.
     #[must_use]
     pub const fn is_converged(&self) -> bool {
-        self.failed.is_empty() && self.refused.is_empty()
+        self.failed.is_empty() && self.refused.is_empty() && !self.unsettled
     }
 
     /// How many objects were made, altered and removed.
@@ -729,6 +768,7 @@ impl Report {
         self.deleted += later.deleted;
         self.sends += later.sends;
         self.rounds += later.rounds;
+        self.unsettled = later.unsettled;
         self.failed = later.failed;
         self.refused = later.refused;
     }

@@ -25,11 +25,22 @@ pub(crate) struct Entry {
     claim: u64,
     /// Listed in [`Table::dirty`].
     dirty: bool,
+    /// The last request about it was refused, and nothing has changed since.
+    stuck: bool,
 }
 
 impl Entry {
     const fn new(key: Key) -> Self {
-        Self { key, wanted: None, holder: None, seen: None, foreign: false, claim: 0, dirty: false }
+        Self {
+            key,
+            wanted: None,
+            holder: None,
+            seen: None,
+            foreign: false,
+            claim: 0,
+            dirty: false,
+            stuck: false,
+        }
     }
 
     const fn is_empty(&self) -> bool {
@@ -155,12 +166,30 @@ impl Table {
         }
     }
 
-    /// Notes what a request that succeeded left at a place.
-    pub(crate) fn settle(&mut self, slot: Slot, seen: Option<Arc<Object<IfName>>>) {
-        if let Some(entry) = self.entry(slot) {
-            entry.seen = seen;
-            entry.foreign = false;
+    /// Notes what a request that succeeded left under a key.
+    pub(crate) fn settle(&mut self, key: &Key, seen: Option<Arc<Object<IfName>>>) {
+        let Some(slot) = self.index.get(key).copied() else { return };
+        let Some(entry) = self.entry(slot) else { return };
+        entry.seen = seen;
+        entry.foreign = false;
+        // What was asked may be outdated by now.
+        if !entry.settled() {
+            self.touch(slot);
         }
+    }
+
+    /// Notes that a request about a key was refused: it would be again, until something changes.
+    pub(crate) fn refuse(&mut self, key: &Key) {
+        if let Some(slot) = self.index.get(key).copied()
+            && let Some(entry) = self.entry(slot)
+        {
+            entry.stuck = true;
+        }
+    }
+
+    /// Whether a request about a place was refused and nothing has changed since.
+    pub(crate) fn is_stuck(&self, slot: Slot) -> bool {
+        self.at(slot).is_some_and(|entry| entry.stuck)
     }
 
     /// Forgets all that is there, before it is listed anew.
@@ -188,6 +217,7 @@ impl Table {
         self.dirty.clear();
         for slot in 0..self.entries.len() {
             let Some(entry) = &mut self.entries[slot] else { continue };
+            entry.stuck = false;
             entry.dirty = !entry.settled();
             if entry.dirty {
                 self.dirty.push(slot);
@@ -222,11 +252,12 @@ impl Table {
     }
 
     fn touch(&mut self, slot: Slot) {
-        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::as_mut)
-            && !entry.dirty
-        {
-            entry.dirty = true;
-            self.dirty.push(slot);
+        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::as_mut) {
+            entry.stuck = false;
+            if !entry.dirty {
+                entry.dirty = true;
+                self.dirty.push(slot);
+            }
         }
     }
 

@@ -55,11 +55,14 @@ impl Trigger {
         }
     }
 
-    /// A pass is done. If it left something undone there will be a retry.
-    pub fn passed(&mut self, now: Duration, converged: bool) {
+    /// A pass is done. If it left something undone there will be a retry, the sooner if the pass
+    /// got on at all: what is refused for good must not keep what is refused for now waiting.
+    pub fn passed(&mut self, now: Duration, converged: bool, progress: bool) {
         self.changed_at = None;
-        if converged {
+        if converged || progress {
             self.failures = 0;
+        }
+        if converged {
             self.due = now + self.audit;
         } else {
             let wait = self.retry.saturating_mul(1 << self.failures.min(16));
@@ -72,6 +75,12 @@ impl Trigger {
     #[must_use]
     pub fn is_due(&self, now: Duration) -> bool {
         now >= self.due
+    }
+
+    /// Whether all is well and nothing was heard of since the last pass.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.changed_at.is_none() && self.failures == 0
     }
 
     /// How long until a pass is due.
@@ -90,7 +99,7 @@ mod tests {
     #[test]
     fn a_storm_of_changes_is_answered_in_time() {
         let mut trigger = Trigger::new(Duration::ZERO);
-        trigger.passed(Duration::ZERO, true);
+        trigger.passed(Duration::ZERO, true, false);
         for at in 100..200 {
             trigger.changed(MS * at);
         }
@@ -104,15 +113,15 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut waits = Vec::new();
         for _ in 0..40 {
-            trigger.passed(now, false);
+            trigger.passed(now, false, false);
             waits.push(trigger.wait(now));
             now += trigger.wait(now);
         }
         assert_eq!(waits[0], Trigger::RETRY);
         assert!(waits.windows(2).all(|w| w[1] >= w[0]));
         assert_eq!(waits[39], Trigger::AUDIT);
-        trigger.passed(now, true);
-        trigger.passed(now, false);
+        trigger.passed(now, true, false);
+        trigger.passed(now, false, false);
         assert_eq!(trigger.wait(now), Trigger::RETRY);
     }
 
@@ -120,7 +129,7 @@ mod tests {
     fn a_change_brings_a_retry_forward() {
         let mut trigger = Trigger::new(Duration::ZERO);
         for _ in 0..20 {
-            trigger.passed(Duration::ZERO, false);
+            trigger.passed(Duration::ZERO, false, false);
         }
         trigger.changed(MS);
         assert!(trigger.is_due(MS + Trigger::DEBOUNCE));
@@ -129,7 +138,7 @@ mod tests {
     #[test]
     fn quiet_times_end_with_an_audit() {
         let mut trigger = Trigger::new(Duration::ZERO).audit_every(MS * 500);
-        trigger.passed(MS, true);
+        trigger.passed(MS, true, false);
         assert!(!trigger.is_due(MS * 500));
         assert!(trigger.is_due(MS * 501));
     }

@@ -92,6 +92,11 @@ impl State {
         }
     }
 
+    /// The device that a listing is about, or all.
+    pub(super) fn chosen(&self, dev: Option<Ifindex>) -> Vec<Ifindex> {
+        dev.map_or_else(|| self.devices.keys().copied().collect(), |dev| vec![dev])
+    }
+
     pub(super) fn device(&self, index: Ifindex) -> Result<&Device, Refusal> {
         self.devices.get(&index).ok_or(ENODEV)
     }

@@ -94,9 +94,9 @@ impl World {
     /// objects, routes and rules.
     fn counts(&mut self) -> [usize; 6] {
         [
-            self.kernel.addresses(self.over).map_or(0, |all| all.len()),
+            self.kernel.addresses(Some(self.over)).map_or(0, |all| all.len()),
             self.kernel.fdb(self.over).unwrap().len(),
-            self.kernel.neighbours(self.over).unwrap().len(),
+            self.kernel.neighbours(Some(self.over)).unwrap().len(),
             self.kernel.nexthops().unwrap().len(),
             self.kernel.routes(PROTOCOL).unwrap().len(),
             self.kernel.rules(PROTOCOL).unwrap().len(),
@@ -123,7 +123,7 @@ fn a_flap_takes_routes_neighbours_nexthops_and_ipv6_addresses() {
     assert_eq!(world.counts(), [3, 1, 2, 2, 4, 2]);
     world.kernel.flap("vx").unwrap();
     assert_eq!(world.counts(), [2, 1, 0, 0, 0, 2]);
-    let kept = world.kernel.addresses(world.over).unwrap();
+    let kept = world.kernel.addresses(Some(world.over)).unwrap();
     assert_eq!(kept[0].net, net("10.9.1.0/32"));
 }
 
@@ -352,7 +352,7 @@ fn a_neighbour_keeps_its_owner_unless_another_is_given() {
     assert_eq!(world.errno(Verb::Add, neighbour.clone()), 17);
     assert_eq!(world.errno(Verb::Replace, neighbour), 0);
     assert_eq!(
-        world.kernel.neighbours(world.over).unwrap()[0],
+        world.kernel.neighbours(Some(world.over)).unwrap()[0],
         Neighbour::permanent(dst, mac(3), world.over).protocol(PROTOCOL)
     );
 }
@@ -439,7 +439,7 @@ fn somebody_else_is_faster() {
     world.kernel.inject(Fault::meanwhile([delete]).on(Listing::Links));
     assert_eq!(world.kernel.links().unwrap().len(), 4);
     assert_eq!(world.kernel.links().unwrap().len(), 3);
-    assert!(world.kernel.addresses(world.over).unwrap_err().is_not_found());
+    assert!(world.kernel.addresses(Some(world.over)).unwrap_err().is_not_found());
 }
 
 #[test]

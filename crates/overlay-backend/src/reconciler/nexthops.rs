@@ -5,9 +5,7 @@
 //! chain; as nexthop objects they are not. And a group whose gateway changes keeps its number, so
 //! that one message moves all its routes.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use overlay_netlink::{Hop, IfName, Nexthop, NexthopId, NexthopTarget, Object, Via};
@@ -129,16 +127,22 @@ impl NexthopIds {
         ordinal: usize,
         refused: impl Fn(NexthopId) -> bool,
     ) -> NexthopId {
-        // `DefaultHasher::new` has fixed keys.
-        let mut hasher = DefaultHasher::new();
-        (group, version, ordinal).hash(&mut hasher);
-        let start = (hasher.finish() % u64::from(COUNT)) as u32;
+        let ordinal = (ordinal as u64).to_le_bytes();
+        let bytes = group.bytes().chain([version.address_bits()]).chain(ordinal);
+        let start = (fnv1a(bytes) % u64::from(COUNT)) as u32;
         (0..COUNT)
             .map(|step| NexthopId(FIRST + (start.wrapping_add(step)) % COUNT))
             .find(|id| !self.taken.contains(id) && !refused(*id))
             // There is no room for 2^30 objects in any kernel.
             .unwrap_or(NexthopId(FIRST))
     }
+}
+
+/// The 64-bit FNV-1a hash: the same in every build, as numbers that outlive the program must be.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The hop of a nexthop object.

@@ -1,11 +1,12 @@
 //! Reading what the kernel holds, and hearing whether it changed.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use overlay_netlink::{
-    Change, Error, Event, Fdb, Hop, IfName, Link, Neighbour, NeighbourState, Nexthop, NexthopId,
-    Object, Via,
+    Change, Error, Event, Fdb, Hop, IfName, Link, LinkKind, Neighbour, NeighbourState, Nexthop,
+    NexthopId, Object, Via,
 };
 
 use super::Reconciler;
@@ -48,10 +49,11 @@ fn read(this: &Reconciler, kernel: &mut impl Kernel) -> Result<Observation, Erro
         if !this.owner.owns_link(link) && !hangers.contains(&link.name) {
             continue;
         }
-        objects.extend(kernel.addresses(index)?.into_iter().map(Object::from));
         objects.extend(kernel.fdb(index)?.into_iter().map(Object::from));
-        objects.extend(kernel.neighbours(index)?.into_iter().map(Object::from));
     }
+    // Of all devices: what is ours by its mark is ours wherever it is.
+    objects.extend(kernel.addresses(None)?.into_iter().map(Object::from));
+    objects.extend(kernel.neighbours(None)?.into_iter().map(Object::from));
     // Even if none are wanted: there may be some of an earlier run.
     let nexthops = match kernel.nexthops() {
         Ok(nexthops) => Some(nexthops),
@@ -63,13 +65,13 @@ fn read(this: &Reconciler, kernel: &mut impl Kernel) -> Result<Observation, Erro
     Ok(Observation { links, objects, nexthops })
 }
 
-/// The devices on which addresses, FDB entries or neighbours are wanted.
+/// The devices on which FDB entries are wanted.
 fn hangers(this: &Reconciler) -> HashSet<IfName> {
     this.table
         .iter()
         .filter(|(_, entry)| entry.wanted.is_some())
         .filter_map(|(_, entry)| match &entry.key {
-            Key::Address(dev, ..) | Key::Fdb(dev, ..) | Key::Neighbour(dev, ..) => Some(*dev),
+            Key::Fdb(dev, ..) => Some(*dev),
             _ => None,
         })
         .collect()
@@ -86,8 +88,11 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
             false
         });
     }
-    let owned: HashSet<IfName> =
-        links.iter().filter(|link| this.owner.owns_link(link)).map(|link| link.name).collect();
+    let owned: HashMap<IfName, Option<IpAddr>> = links
+        .iter()
+        .filter(|link| this.owner.owns_link(link))
+        .map(|link| (link.name, group_of(&link.kind)))
+        .collect();
 
     match nexthops {
         Some(nexthops) => {
@@ -113,17 +118,24 @@ fn take_in(this: &mut Reconciler, observation: Observation) {
 
     for link in links {
         let foreign = !this.owner.owns_link(&link);
-        if let Some(link) = named(this, link.into()) {
-            see(this, link, foreign);
-        }
+        // Even one that refers to something unknown is there.
+        let object = named(this, link.clone().into()).unwrap_or_else(|| bare(link));
+        see(this, object, foreign);
     }
     this.surplus.clear();
     for object in objects {
         let Some(object) = named(this, object) else { continue };
-        let ours = is_ours(this, &object, &owned);
+        let on_ours = |dev: &IfName| owned.contains_key(dev);
+        let ours = is_ours(this, &object, on_ours);
         // What the kernel learned by itself gives way; it is as if it were not there.
         let passing = match &object {
-            Object::Fdb(fdb) => !fdb.state.contains(NeighbourState::PERMANENT),
+            Object::Fdb(fdb) => {
+                // The default entry of a device with a group comes with the device.
+                let default = fdb.lladdr.is_zero()
+                    && fdb.dst.is_some()
+                    && owned.get(&fdb.dev).is_some_and(|group| *group == fdb.dst);
+                default || !fdb.state.contains(NeighbourState::PERMANENT)
+            }
             Object::Neighbour(neighbour) => {
                 !ours && !neighbour.state.contains(NeighbourState::PERMANENT)
             }
@@ -141,8 +153,15 @@ fn see(this: &mut Reconciler, object: Object<IfName>, foreign: bool) {
     let key = Key::of(&object);
     if let Some(entry) = this.table.get(&key) {
         // A second FDB entry of one key is a second remote. The wanted one counts, the others are
-        // too many.
+        // too many, if they are ours.
         if let Some(first) = &entry.seen {
+            if foreign {
+                return;
+            }
+            if entry.foreign {
+                this.table.see(key, object, false);
+                return;
+            }
             if entry.wanted.as_deref().is_some_and(|wanted| satisfies(first, wanted)) {
                 this.surplus.push(Arc::new(object));
                 return;
@@ -158,12 +177,34 @@ fn see(this: &mut Reconciler, object: Object<IfName>, foreign: bool) {
     this.table.see(key, object, foreign);
 }
 
-/// Whether an object other than a device or a nexthop object is ours, by its mark or its device's.
-fn is_ours(this: &Reconciler, object: &Object<IfName>, owned: &HashSet<IfName>) -> bool {
+/// What a device sends to when it does not know better.
+fn group_of<D>(kind: &LinkKind<D>) -> Option<IpAddr> {
+    match kind {
+        LinkKind::Vxlan(vxlan) => vxlan.group,
+        _ => None,
+    }
+}
+
+/// The device without what it refers to.
+fn bare(link: Link) -> Object<IfName> {
+    let mut bare = Link::new(link.name, LinkKind::Other(link.kind.name().to_owned()));
+    bare.index = link.index;
+    bare.mtu = link.mtu;
+    bare.address = link.address;
+    bare.up = link.up;
+    bare.alias = link.alias;
+    bare.into()
+}
+
+/// Whether an object is ours, by its mark or by its device's. The entries of an FDB that lead nowhere
+/// are the kernel's own.
+fn is_ours(this: &Reconciler, object: &Object<IfName>, on_ours: impl Fn(&IfName) -> bool) -> bool {
     let protocol = this.owner.protocol();
     match object {
-        Object::Address(address) => address.protocol == protocol && owned.contains(&address.dev),
-        Object::Fdb(Fdb { dev, .. }) => owned.contains(dev),
+        Object::Address(address) => address.protocol == protocol,
+        Object::Fdb(Fdb { dev, dst, nexthop, via, .. }) => {
+            on_ours(dev) && (dst.is_some() || nexthop.is_some() || via.is_some())
+        }
         Object::Neighbour(Neighbour { protocol: by, .. }) => *by == protocol,
         Object::Route(route) => route.protocol == protocol,
         Object::Rule(rule) => rule.protocol == protocol,
@@ -370,13 +411,8 @@ fn object_is_news(this: &Reconciler, change: Change, object: Object) -> bool {
         (Change::Gone, wanted) => wanted.is_some(),
         (Change::New, Some(wanted)) => !satisfies(&object, wanted),
         (Change::New, None) => {
-            let owned: HashSet<IfName> = match &object {
-                Object::Fdb(fdb) if owns_device(this, &fdb.dev) => HashSet::from([fdb.dev]),
-                Object::Address(a) if owns_device(this, &a.dev) => HashSet::from([a.dev]),
-                _ => HashSet::new(),
-            };
             let learned = matches!(&object, Object::Fdb(fdb) if !fdb.state.contains(NeighbourState::PERMANENT));
-            !learned && is_ours(this, &object, &owned)
+            !learned && is_ours(this, &object, |dev| owns_device(this, dev))
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn view(kernel: &mut dyn Kernel) -> Result<View, Error> {
         }
         let is_vxlan = matches!(link.kind, LinkKind::Vxlan(_));
         push(link.into());
-        for mut address in kernel.addresses(dev)? {
+        for mut address in kernel.addresses(Some(dev))? {
             // IPv6 makes link-local addresses in its own time.
             address.tentative = false;
             if address.protocol != Protocol(3) {
@@ -58,7 +58,7 @@ pub(crate) fn view(kernel: &mut dyn Kernel) -> Result<View, Error> {
             !neighbour.dst.is_multicast()
                 && (state == NeighbourState::NONE || state == NeighbourState::PERMANENT)
         };
-        for neighbour in kernel.neighbours(dev)?.into_iter().filter(chosen) {
+        for neighbour in kernel.neighbours(Some(dev))?.into_iter().filter(chosen) {
             push(neighbour.into());
         }
     }
