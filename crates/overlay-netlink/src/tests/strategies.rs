@@ -388,6 +388,7 @@ pub(super) fn link() -> BoxedStrategy<Link> {
             alias,
             namespace: None,
             peer: None,
+            link_netnsid: None,
             gso_max_size,
         })
         .boxed()
