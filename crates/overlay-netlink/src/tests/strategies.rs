@@ -74,6 +74,8 @@ pub(super) fn address() -> BoxedStrategy<Address> {
                     nodad: nodad && net.addr().is_ipv6(),
                     noprefixroute,
                     tentative: false,
+                    temporary: false,
+                    deprecated: false,
                     protocol,
                 },
             )
