@@ -28,24 +28,18 @@ impl Kind {
         }
     }
 
-    /// The backend on one node, over an underlay of this family.
+    /// The backend on one node, over an underlay of this family, with a device of this name if it
+    /// makes one.
     fn backend(
         self,
-        vm: &Vm,
+        device: IfName,
         node: &Node,
         version: IpVersion,
     ) -> Result<Box<dyn Backend>, UnderlayError> {
         Ok(match self {
             Self::HostGw => Box::new(HostGw::new(node)),
             Self::Vxlan => {
-                let mut options = VxlanOptions::default();
-                options.underlay = version;
-                // The article's name, and one for its twin.
-                options.device = IfName::new(&match version {
-                    IpVersion::V4 => format!("vtep{}", vm.number),
-                    IpVersion::V6 => format!("vtep{}v6", vm.number),
-                })
-                .ok();
+                let options = VxlanOptions::default().underlay(version).device(device);
                 Box::new(Vxlan::new(node, &options)?)
             }
         })
@@ -77,7 +71,7 @@ impl Joined {
         for vm in setup.vms() {
             let mut socket = vm.host.socket()?;
             let node = node(vm, &mut socket, version)?;
-            let backend = match kind.backend(vm, &node, version) {
+            let backend = match kind.backend(vtep_name(vm, version)?, &node, version) {
                 Ok(backend) => backend,
                 Err(error) => return Ok(Err(error.to_string())),
             };
@@ -167,6 +161,15 @@ impl Joined {
         }
         Ok(())
     }
+}
+
+/// The article's name, and one for its twin.
+fn vtep_name(vm: &Vm, version: IpVersion) -> anyhow::Result<IfName> {
+    let name = match version {
+        IpVersion::V4 => format!("vtep{}", vm.number),
+        IpVersion::V6 => format!("vtep{}v6", vm.number),
+    };
+    Ok(IfName::new(&name)?)
 }
 
 fn node(vm: &Vm, socket: &mut Socket, version: IpVersion) -> anyhow::Result<Node> {

@@ -43,6 +43,48 @@ impl VxlanOptions {
     pub const LINUX_PORT: u16 = 8472;
     /// The UDP port that IANA assigned (RFC 7348, section 5).
     pub const IANA_PORT: u16 = 4789;
+
+    /// The same network with this identifier.
+    #[must_use]
+    pub const fn vni(mut self, vni: Vni) -> Self {
+        self.vni = vni;
+        self
+    }
+
+    /// The same network on this UDP destination port.
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The same network over an underlay of this family.
+    #[must_use]
+    pub const fn underlay(mut self, underlay: IpVersion) -> Self {
+        self.underlay = underlay;
+        self
+    }
+
+    /// The same network, carrying these families of the overlay.
+    #[must_use]
+    pub fn carries(mut self, carries: impl Into<Vec<IpVersion>>) -> Self {
+        self.carries = carries.into();
+        self
+    }
+
+    /// The same network with a device of this name.
+    #[must_use]
+    pub const fn device(mut self, device: IfName) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// The same network with this MAC address on the device.
+    #[must_use]
+    pub const fn mac(mut self, mac: MacAddr) -> Self {
+        self.mac = Some(mac);
+        self
+    }
 }
 
 impl Default for VxlanOptions {
@@ -263,7 +305,7 @@ mod tests {
     fn options() -> VxlanOptions {
         let device = IfName::new("vtep245").unwrap();
         let mac = "52:3a:8c:c9:08:e8".parse().unwrap();
-        VxlanOptions { device: Some(device), mac: Some(mac), ..VxlanOptions::default() }
+        VxlanOptions::default().device(device).mac(mac)
     }
 
     fn peer(data: &str) -> Peer {
@@ -320,10 +362,10 @@ mod tests {
 
     #[test]
     fn the_mtu_follows_the_underlays_family() {
-        let mut options = options();
+        let options = options();
         let node = node(&["172.245.0.0/24"], 1500);
         assert_eq!(Vxlan::new(&node, &options).unwrap().mtu(), 1450);
-        options.underlay = IpVersion::V6;
+        let options = options.underlay(IpVersion::V6);
         assert_eq!(Vxlan::new(&node, &options).unwrap().mtu(), 1430);
     }
 

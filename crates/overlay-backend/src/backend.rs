@@ -1,5 +1,7 @@
 //! What a backend is.
 
+use std::fmt;
+
 use overlay_netlink::{IfName, Object};
 
 use crate::{BackendData, Peer, PeerError};
@@ -11,7 +13,7 @@ use crate::{BackendData, Peer, PeerError};
 /// they may not exist yet; marks of ownership are put on by the
 /// [`Reconciler`](crate::Reconciler), and routes with a gateway are turned into nexthop objects by
 /// it where the kernel has them.
-pub trait Backend {
+pub trait Backend: fmt::Debug + Send + Sync {
     /// What the backend is called, as in Flannel's `Backend.Type`.
     fn name(&self) -> &'static str;
 

@@ -45,6 +45,12 @@ impl From<&str> for NodeId {
     }
 }
 
+impl From<String> for NodeId {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
 /// This node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]

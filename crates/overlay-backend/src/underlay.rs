@@ -17,7 +17,8 @@ pub struct Underlay {
     pub dev: IfName,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Its addresses of global scope, each with the prefix of its link.
+    /// Its addresses of global scope, each with the prefix of its link: those that peers can be told
+    /// of, which leaves out temporary, deprecated and tentative ones.
     pub addresses: Vec<IpNet>,
     /// The prefixes that it reaches without a router.
     pub on_link: Vec<IpNet>,
@@ -48,6 +49,7 @@ impl Underlay {
             addresses: addresses
                 .iter()
                 .filter(|address| address.scope == Scope::UNIVERSE)
+                .filter(|address| is_lasting(address))
                 .map(|address| address.net)
                 .collect(),
             on_link: routes
@@ -76,6 +78,11 @@ impl Underlay {
     pub fn is_on_link(&self, address: IpAddr) -> bool {
         self.on_link.iter().any(|net| net.contains(&address))
     }
+}
+
+/// Whether peers can be told of it: it answers already, and will be there tomorrow.
+const fn is_lasting<D>(address: &Address<D>) -> bool {
+    !address.temporary && !address.deprecated && !address.tentative
 }
 
 /// Why the underlay cannot be used.

@@ -20,7 +20,10 @@ mod ifa {
     pub(super) const FLAGS: u16 = 8;
     pub(super) const PROTO: u16 = 11;
 
+    /// Of IPv6. The same bit of an IPv4 address says that it is not the first one of its subnet.
+    pub(super) const F_TEMPORARY: u32 = 0x01;
     pub(super) const F_NODAD: u32 = 0x02;
+    pub(super) const F_DEPRECATED: u32 = 0x20;
     pub(super) const F_TENTATIVE: u32 = 0x40;
     pub(super) const F_NOPREFIXROUTE: u32 = 0x200;
 }
@@ -46,6 +49,12 @@ pub struct Address<D = Ifindex> {
     pub noprefixroute: bool,
     /// IPv6: duplicate address detection is still under way. Reported, never sent.
     pub tentative: bool,
+    /// IPv6: made by the kernel for privacy, and replaced by another before long (RFC 8981).
+    /// Reported, never sent.
+    pub temporary: bool,
+    /// Its preferred lifetime is over: it is still answered, but not for new connections. Reported,
+    /// never sent.
+    pub deprecated: bool,
     /// Who made it. Kept since Linux 5.18; older kernels neither take nor report it, and
     /// [`command`](Self::command) leaves it out because iproute2 learned it later still.
     pub protocol: Protocol,
@@ -68,6 +77,8 @@ impl<D: DeviceRef> Address<D> {
             nodad: false,
             noprefixroute: false,
             tentative: false,
+            temporary: false,
+            deprecated: false,
             protocol: Protocol::UNSPEC,
         }
     }
@@ -103,6 +114,8 @@ impl<D: DeviceRef> Address<D> {
             nodad: self.nodad,
             noprefixroute: self.noprefixroute,
             tentative: self.tentative,
+            temporary: self.temporary,
+            deprecated: self.deprecated,
             protocol: self.protocol,
         })
     }
@@ -260,6 +273,8 @@ impl sealed::Decode for Address {
             nodad: own.is_ipv6() && flags & ifa::F_NODAD != 0,
             noprefixroute: flags & ifa::F_NOPREFIXROUTE != 0,
             tentative: flags & ifa::F_TENTATIVE != 0,
+            temporary: own.is_ipv6() && flags & ifa::F_TEMPORARY != 0,
+            deprecated: flags & ifa::F_DEPRECATED != 0,
             protocol,
         })
     }
@@ -267,5 +282,46 @@ impl sealed::Decode for Address {
     fn accepts(filter: &AddressFilter, address: &Self) -> bool {
         filter.dev.is_none_or(|dev| dev == address.dev)
             && filter.family.is_none_or(|family| family == codec::net_version(&address.net))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sealed::Decode;
+    use super::*;
+
+    fn decoded(address: IpAddr, header_flags: u8, flags: Option<u32>) -> Address {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let family = codec::family_of(IpVersion::of(address));
+        let mut body = vec![family, 24, header_flags, 0];
+        body.extend(7_u32.to_ne_bytes());
+        let value = flags.map(u32::to_ne_bytes).map(|value| (ifa::FLAGS, value.to_vec()));
+        for (kind, value) in [(ifa::ADDRESS, octets)].into_iter().chain(value) {
+            body.extend((value.len() as u16 + 4).to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend(value);
+        }
+        Address::decode(&body).unwrap()
+    }
+
+    #[test]
+    fn addresses_that_pass_are_known() {
+        let v6 = "fd00::1".parse().unwrap();
+        let found = decoded(v6, 0, Some(0x01));
+        assert!(found.temporary && !found.deprecated && !found.tentative);
+        let found = decoded(v6, 0, Some(0x121));
+        assert!(found.temporary && found.deprecated);
+        // The attribute has the whole of what the header has the lowest byte of.
+        assert!(decoded(v6, 0x20, None).deprecated);
+        assert!(!decoded(v6, 0x20, Some(0)).deprecated);
+    }
+
+    #[test]
+    fn a_second_ipv4_address_is_not_temporary() {
+        let found = decoded("192.0.2.1".parse().unwrap(), 0, Some(0x01 | 0x20));
+        assert!(!found.temporary && found.deprecated);
     }
 }

@@ -31,6 +31,7 @@ mod ifla {
     pub(super) const MASTER: u16 = 10;
     pub(super) const LINKINFO: u16 = 18;
     pub(super) const IFALIAS: u16 = 20;
+    pub(super) const LINK_NETNSID: u16 = 37;
     pub(super) const GSO_MAX_SIZE: u16 = 41;
 }
 
@@ -89,6 +90,11 @@ pub struct Link<D = Ifindex> {
     /// For a half of a pair: the number of the other half, in that one's namespace. Reported,
     /// never sent.
     pub peer: Option<Ifindex>,
+    /// The namespace of the device that this one runs over or is paired with, where that is
+    /// another than its own: the number that its own namespace gives it, -1 where it gives none. The
+    /// kind's `dev` is then `None`, because a number of that namespace means nothing in this one.
+    /// Reported, never sent.
+    pub link_netnsid: Option<i32>,
     /// The most bytes of one segmentation-offloaded packet (`IFLA_GSO_MAX_SIZE`).
     pub gso_max_size: Option<u32>,
 }
@@ -109,6 +115,7 @@ impl<D: DeviceRef> Link<D> {
             alias: None,
             namespace: None,
             peer: None,
+            link_netnsid: None,
             gso_max_size: None,
         }
     }
@@ -189,6 +196,7 @@ impl<D: DeviceRef> Link<D> {
             alias: self.alias.clone(),
             namespace: self.namespace,
             peer: self.peer,
+            link_netnsid: self.link_netnsid,
             gso_max_size: self.gso_max_size,
         })
     }
@@ -429,6 +437,9 @@ impl sealed::Decode for Link {
                 ifla::MASTER => link.master = codec::u32_at(value, 0).map(Ifindex),
                 ifla::IFALIAS => link.alias = Some(codec::text(value)),
                 ifla::LINK => other_end = codec::u32_at(value, 0).map(Ifindex),
+                ifla::LINK_NETNSID => {
+                    link.link_netnsid = codec::u32_at(value, 0).map(u32::cast_signed);
+                }
                 ifla::GSO_MAX_SIZE => link.gso_max_size = codec::u32_at(value, 0),
                 _ => {}
             }
@@ -436,6 +447,9 @@ impl sealed::Decode for Link {
         // Devices of other kinds report what they run over in the same attribute.
         if let LinkKind::Veth(_) = link.kind {
             link.peer = other_end.filter(|index| !index.is_none());
+        }
+        if link.link_netnsid.is_some() {
+            link.kind.forget_dev();
         }
         Some(link)
     }

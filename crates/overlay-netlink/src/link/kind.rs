@@ -369,6 +369,22 @@ impl<D: DeviceRef> LinkKind<D> {
         }
     }
 
+    /// Leaves open which device it runs over.
+    pub(super) fn forget_dev(&mut self) {
+        match self {
+            Self::Vxlan(vxlan) => vxlan.dev = None,
+            Self::Ipip(tunnel) | Self::Sit(tunnel) | Self::Ip6tnl(tunnel) => tunnel.dev = None,
+            Self::Gre(gre) => gre.dev = None,
+            Self::Device
+            | Self::Veth(_)
+            | Self::Bridge(_)
+            | Self::Ifb
+            | Self::Dummy
+            | Self::Tun
+            | Self::Other(_) => {}
+        }
+    }
+
     pub(super) fn try_map_dev<E: DeviceRef, X>(
         &self,
         f: &mut impl FnMut(D) -> Result<E, X>,

@@ -74,6 +74,8 @@ pub(super) fn address() -> BoxedStrategy<Address> {
                     nodad: nodad && net.addr().is_ipv6(),
                     noprefixroute,
                     tentative: false,
+                    temporary: false,
+                    deprecated: false,
                     protocol,
                 },
             )
@@ -388,6 +390,7 @@ pub(super) fn link() -> BoxedStrategy<Link> {
             alias,
             namespace: None,
             peer: None,
+            link_netnsid: None,
             gso_max_size,
         })
         .boxed()

@@ -8,10 +8,11 @@ use overlay_wire::Vni;
 use crate::world::{BRIDGE, FAR, UPLINK, bare, furnished};
 use crate::{Case, Outcome, ensure, ip, mac, name, same};
 
-pub(crate) const CASES: [Case; 5] = [
+pub(crate) const CASES: [Case; 6] = [
     ("links::what_is_set_is_reported", what_is_set_is_reported),
     ("links::in_place_changes", in_place_changes),
     ("links::to_another_namespace", to_another_namespace),
+    ("links::numbers_of_another_namespace", numbers_of_another_namespace),
     ("links::a_cable_between_namespaces", a_cable_between_namespaces),
     ("links::loopback_is_a_device", loopback_is_a_device),
 ];
@@ -114,6 +115,30 @@ fn to_another_namespace() -> Outcome {
     Ok(())
 }
 
+/// A device that was moved still runs over one where it came from, whose number here is nobody's or
+/// somebody else's.
+fn numbers_of_another_namespace() -> Outcome {
+    let (_near, mut near_socket) = furnished("near")?;
+    let (far, mut far_socket) = bare("far")?;
+    let mut vxlan = Vxlan::new(Vni::new(7)?);
+    vxlan.dev = Some(UPLINK);
+    let vxlan = LinkKind::Vxlan(Box::new(vxlan));
+    near_socket.add(&Link::new(name("vx7"), vxlan))?;
+    let here = near_socket.link(&name("vx7"))?;
+    same(here.link_netnsid, None, "namespace of the underlay device")?;
+
+    let there = far.namespace().as_link_namespace();
+    near_socket.change(&Link::named(name("vx7")).namespace(there))?;
+    let links: Vec<Link> = far_socket.list(&LinkFilter::default())?;
+    let Some(moved) = links.into_iter().find(|link| link.name == name("vx7")) else {
+        return crate::fail("the device is not listed");
+    };
+    ensure(moved.link_netnsid.is_some(), || "the namespace is not reported".to_owned())?;
+    let LinkKind::Vxlan(reported) = moved.kind else { return crate::fail("no VXLAN device") };
+    same(reported.id, Some(Vni::new(7)?), "VNI")?;
+    same(reported.dev, None, "underlay device")
+}
+
 fn a_cable_between_namespaces() -> Outcome {
     let (near, mut near_socket) = bare("near")?;
     let (far, mut far_socket) = bare("far")?;
@@ -129,6 +154,7 @@ fn a_cable_between_namespaces() -> Outcome {
     same((here.mtu, here.address), (Some(1400), Some(mac(1))), "this end")?;
     same((there.mtu, there.address, there.up), (Some(1300), Some(mac(2)), Some(true)), "that end")?;
     same((here.peer, there.peer), (there.index, here.index), "each other")?;
+    ensure(here.link_netnsid.is_some(), || "the namespace is not reported".to_owned())?;
     same(here.kind, LinkKind::Veth(None), "kind")?;
     same(here.carrier, Some(true), "carrier")
 }
