@@ -53,6 +53,13 @@ pub fn add(count: u32) -> Result<Contest> {
             check(lab).map(|()| time)
         },
     );
+    contest =
+        contest.with("overlay-netlink, a nexthop object and routes by way of it", move |lab| {
+            let object = nexthop(SHARED, shared_gateway(), lab.uplink);
+            let routes = prefixes.routes_by(|_| SHARED);
+            let time = lab.execute(Verb::Add, [&object])? + lab.execute(Verb::Add, &routes)?;
+            lab.expect_routes(&routes).map(|()| time)
+        });
     for (name, flying) in [("rtnetlink, one at a time", 1), ("rtnetlink, 64 in flight", FLYING)] {
         contest = contest.with(name, move |lab| {
             let time = rtnl::add(lab, prefixes, shared_gateway(), flying)?;
