@@ -104,15 +104,20 @@ impl Kernel for Still {
         Ok(self.links.clone())
     }
 
-    fn addresses(&mut self, dev: Ifindex) -> Result<Vec<Address>, Error> {
-        Ok(self.addresses.iter().filter(|address| address.dev == dev).cloned().collect())
+    fn addresses(&mut self, dev: Option<Ifindex>) -> Result<Vec<Address>, Error> {
+        Ok(self
+            .addresses
+            .iter()
+            .filter(|address| dev.is_none_or(|dev| address.dev == dev))
+            .cloned()
+            .collect())
     }
 
     fn fdb(&mut self, _: Ifindex) -> Result<Vec<Fdb>, Error> {
         Ok(Vec::new())
     }
 
-    fn neighbours(&mut self, _: Ifindex) -> Result<Vec<Neighbour>, Error> {
+    fn neighbours(&mut self, _: Option<Ifindex>) -> Result<Vec<Neighbour>, Error> {
         Ok(Vec::new())
     }
 
