@@ -134,20 +134,27 @@ impl Joined {
         self.ends.iter().map(|end| end.network.backend().mtu()).min().unwrap_or_default()
     }
 
-    /// Repairs what somebody broke, if anything, and tells it.
-    pub(crate) fn repair(&mut self) -> anyhow::Result<Vec<String>> {
+    /// Repairs what somebody broke, if anything, and tells it. What could not be done is tried again
+    /// by the next call.
+    pub(crate) fn repair(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         for end in &mut self.ends {
             let patience = Duration::from_millis(1);
-            if let Some(report) = end.keeper.step(&mut end.reconciler, patience)? {
-                if report.writes() > 0 || !report.is_converged() {
-                    lines.push(format!("{}: repaired: {report}", end.name));
+            let report = match end.keeper.step(&mut end.reconciler, patience) {
+                Ok(Some(report)) => report,
+                Ok(None) => continue,
+                Err(error) => {
+                    lines.push(format!("{}: {error}", end.name));
+                    continue;
                 }
-                lines.extend(report.failed.iter().map(|f| format!("{}: {f}", end.name)));
-                lines.extend(report.refused.iter().map(|r| format!("{}: {r}", end.name)));
+            };
+            if report.writes() > 0 || !report.is_converged() {
+                lines.push(format!("{}: repaired: {report}", end.name));
             }
+            lines.extend(report.failed.iter().map(|f| format!("{}: {f}", end.name)));
+            lines.extend(report.refused.iter().map(|r| format!("{}: {r}", end.name)));
         }
-        Ok(lines)
+        lines
     }
 
     /// Removes everything again.

@@ -3,6 +3,7 @@
 mod join;
 mod measure;
 mod report;
+mod say;
 mod setup;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use overlay_wire::IpVersion;
 use crate::join::{Joined, Kind};
 use crate::measure::measure;
 use crate::report::{Report, Row};
+use crate::say::say;
 use crate::setup::{Setup, Underlay};
 
 /// Joins containers on two hosts, vm1 and vm2, by every backend that the running kernel supports,
@@ -99,7 +101,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         if options.json {
             eprintln!("{line}");
         } else {
-            println!("{line}");
+            say(line);
         }
     };
 
@@ -130,12 +132,12 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
     let code = if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if options.json {
-        println!("{}", report.to_json()?);
+        say(report.to_json()?);
     } else {
-        println!("\n{}", report.table());
+        say(format_args!("\n{}", report.table()));
     }
     if options.keep {
-        keep(options, &setup, &interrupted)?;
+        return Ok(if keep(options, &setup, &interrupted)? { code } else { ExitCode::FAILURE });
     }
     Ok(code)
 }
@@ -165,45 +167,49 @@ fn join_and_measure(
 fn dry_run(options: &Options, setup: &Setup) -> anyhow::Result<ExitCode> {
     for version in IpVersion::ALL {
         for kind in options.backend.kinds() {
-            println!("\n== {}, {version}", kind.name());
+            say(format_args!("\n== {}, {version}", kind.name()));
             match Joined::prepare(setup, *kind, version)? {
-                Ok(mut joined) => println!("{}", joined.commands()?),
-                Err(reason) => println!("not possible: {reason}"),
+                Ok(mut joined) => say(joined.commands()?),
+                Err(reason) => say(format_args!("not possible: {reason}")),
             }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Leaves the hosts joined by the first backend that works, for both families.
-fn keep(options: &Options, setup: &Setup, interrupted: &mpsc::Receiver<()>) -> anyhow::Result<()> {
+/// Leaves the hosts joined by the first backend that works, for both families, until it is
+/// interrupted. False where none works.
+fn keep(
+    options: &Options,
+    setup: &Setup,
+    interrupted: &mpsc::Receiver<()>,
+) -> anyhow::Result<bool> {
     let mut kept = Vec::new();
     for version in IpVersion::ALL {
         for kind in options.backend.kinds() {
             let Ok(mut joined) = Joined::prepare(setup, *kind, version)? else { continue };
             if joined.apply()?.is_ok() {
-                println!("joined by {}, {version}", kind.name());
+                say(format_args!("joined by {}, {version}", kind.name()));
                 kept.push(joined);
                 break;
             }
             joined.clear()?;
         }
     }
-    let mtu = kept.iter().map(Joined::mtu).min();
-    if let Some(mtu) = mtu {
-        setup.set_container_mtu(mtu)?;
-    }
-    println!("\nEnter the hosts from another terminal:\n{}", setup.enter_commands());
-    println!("\nBreak something and watch it come back; Ctrl-C ends it all.");
+    let Some(mtu) = kept.iter().map(Joined::mtu).min() else {
+        eprintln!("two-node: nothing joins the hosts here, so there is nothing to keep");
+        return Ok(false);
+    };
+    setup.set_container_mtu(mtu)?;
+    say(format_args!("\nEnter the hosts from another terminal:\n{}", setup.enter_commands()));
+    say("\nBreak something and watch it come back; Ctrl-C ends it all.");
     while interrupted.recv_timeout(Duration::from_millis(100)).is_err() {
         for joined in &mut kept {
-            for line in joined.repair()? {
-                println!("{line}");
-            }
+            joined.repair().iter().for_each(say);
         }
     }
-    println!("ended; everything is cleaned up");
-    Ok(())
+    say("ended; everything is cleaned up");
+    Ok(true)
 }
 
 /// A channel that hears of Ctrl-C and of SIGTERM. A second one ends the program at once.

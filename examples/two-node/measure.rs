@@ -30,9 +30,12 @@ pub(crate) fn measure(
     let dst = vm2.container_address(version);
     if row.is_ok() {
         row.mtu = Some(path_mtu(&vm1.container, dst)?);
+        // A machine's speed varies by the minute: both halves of the ratio are of the same moment.
+        let direct = direct_throughput(setup, version, duration)?;
         row.throughput(
             throughput(&vm1.container, &vm2.container, dst, duration)?.bits_per_second(),
         );
+        row.relative_to(direct);
     }
     Ok(row)
 }
@@ -45,10 +48,15 @@ pub(crate) fn direct(setup: &Setup, version: IpVersion, duration: Duration) -> a
         let dst = to.underlay(version);
         row.add_ping(from.host.name(), dst, &ping_a_few_times(&from.host, dst)?);
     }
-    let dst = vm2.underlay(version);
-    row.mtu = Some(path_mtu(&vm1.host, dst)?);
-    row.throughput(throughput(&vm1.host, &vm2.host, dst, duration)?.bits_per_second());
+    row.mtu = Some(path_mtu(&vm1.host, vm2.underlay(version))?);
+    row.throughput(direct_throughput(setup, version, duration)?);
     Ok(row)
+}
+
+/// Bits per second.
+fn direct_throughput(setup: &Setup, version: IpVersion, duration: Duration) -> anyhow::Result<f64> {
+    let [vm1, vm2] = setup.vms();
+    Ok(throughput(&vm1.host, &vm2.host, vm2.underlay(version), duration)?.bits_per_second())
 }
 
 fn ping_a_few_times(from: &Host, dst: IpAddr) -> anyhow::Result<PingReport> {

@@ -24,7 +24,9 @@ pub(crate) struct Row {
     pub(crate) mtu: Option<u32>,
     /// One TCP flow between the containers, in bits per second.
     throughput_bps: Option<f64>,
-    /// The same, as a part of what the bare underlay carries.
+    /// What the bare underlay carried right before, in bits per second.
+    direct_bps: Option<f64>,
+    /// The throughput as a part of that.
     relative_to_direct: Option<f64>,
     #[serde(skip)]
     rtts: Vec<Duration>,
@@ -47,6 +49,7 @@ impl Row {
             rtt_us_median: None,
             mtu: None,
             throughput_bps: None,
+            direct_bps: None,
             relative_to_direct: None,
             rtts: Vec::new(),
             lines: Vec::new(),
@@ -79,6 +82,12 @@ impl Row {
         self.throughput_bps = Some(bits_per_second);
     }
 
+    /// Compares its throughput with that of the bare underlay.
+    pub(crate) fn relative_to(&mut self, direct: f64) {
+        self.direct_bps = Some(direct);
+        self.relative_to_direct = self.throughput_bps.map(|rate| rate / direct);
+    }
+
     /// Whether it is not supported, or all pings were answered.
     pub(crate) const fn is_ok(&self) -> bool {
         !self.supported || (self.pings_sent > 0 && self.pings_received == self.pings_sent)
@@ -91,7 +100,11 @@ impl Row {
         }
         let mut lines = self.lines.clone();
         if let (Some(mtu), Some(rate)) = (self.mtu, self.throughput_bps) {
-            lines.push(format!("path MTU {mtu} bytes, TCP {}", gigabits(rate)));
+            let mut line = format!("path MTU {mtu} bytes, TCP {}", gigabits(rate));
+            if let Some(direct) = self.direct_bps {
+                let _ = write!(line, ", directly {} right before", gigabits(direct));
+            }
+            lines.push(line);
         }
         lines.join("\n")
     }
@@ -118,10 +131,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn push(&mut self, mut row: Row) {
-        let direct = self.direct.iter().find(|direct| direct.family == row.family);
-        let base = direct.and_then(|direct| direct.throughput_bps);
-        row.relative_to_direct = row.throughput_bps.zip(base).map(|(rate, base)| rate / base);
+    pub(crate) fn push(&mut self, row: Row) {
         self.backends.push(row);
         self.ok = self.is_ok();
     }
