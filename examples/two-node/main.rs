@@ -49,7 +49,7 @@ struct Options {
     json: bool,
 
     /// Seconds that each TCP measurement takes.
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
 }
 
