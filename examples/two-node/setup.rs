@@ -83,13 +83,8 @@ pub(crate) struct Setup {
     pub(crate) vm1: Vm,
     pub(crate) vm2: Vm,
     underlay: Underlay,
-    /// What is in the middle lives as long as the setup.
-    _middle: Middle,
-}
-
-enum Middle {
-    Switch(#[allow(dead_code)] Switch),
-    Router(#[allow(dead_code)] Host),
+    /// The switch or the router in the middle, which lives as long as the setup.
+    _middle: Host,
 }
 
 impl Setup {
@@ -111,7 +106,7 @@ impl Setup {
                 let switch = Switch::new("switch")?;
                 switch.plug(&host1, "eth0", &vm1.underlay)?;
                 switch.plug(&host2, "eth0", &vm2.underlay)?;
-                Middle::Switch(switch)
+                switch.host().clone()
             }
             Underlay::Routed => {
                 let router = Host::new("router")?;
@@ -123,7 +118,7 @@ impl Setup {
                     vm.host.addresses("eth0", &vm.underlay)?;
                     vm.host.default_routes(&own.map(|address| address.addr()))?;
                 }
-                Middle::Router(router)
+                router
             }
         };
         Ok(Self { vm1, vm2, underlay, _middle: middle })

@@ -41,7 +41,9 @@ impl Underlay {
             Err(error) => return Err(error.into()),
         };
         let index = link.index.unwrap_or_default();
-        let addresses: Vec<Address> = socket.list(&AddressFilter::on(index))?;
+        let mut addresses: Vec<Address> = socket.list(&AddressFilter::on(index))?;
+        // Those that may pass are the node's too, but the last to choose.
+        addresses.sort_by_key(|address| !is_lasting(address));
         let routes: Vec<Route> = socket.list(&RouteFilter::table(table::MAIN).dev(index))?;
         Ok(Self {
             dev: *dev,
@@ -49,7 +51,6 @@ impl Underlay {
             addresses: addresses
                 .iter()
                 .filter(|address| address.scope == Scope::UNIVERSE)
-                .filter(|address| is_lasting(address))
                 .map(|address| address.net)
                 .collect(),
             on_link: routes
@@ -61,7 +62,8 @@ impl Underlay {
         })
     }
 
-    /// The node's address of this family: the first one.
+    /// The node's address of this family: the first one. [`observe`](Self::observe) puts temporary,
+    /// deprecated and tentative ones last.
     #[must_use]
     pub fn address(&self, version: IpVersion) -> Option<IpAddr> {
         self.addresses.iter().map(IpNet::addr).find(|address| IpVersion::of(*address) == version)
