@@ -10,8 +10,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::{Lab, Prefixes};
 
-/// Runs something with an open connection inside the host of `lab`, on a runtime of one thread: that is faster here
-/// than several, since the kernel does the work inside the sending call.
+/// Runs something with an open connection inside the host of `lab`, on a runtime of one thread: that is faster
+/// than two, since the kernel does the work inside the sending call.
 fn connected<T: Send>(lab: &Lab, work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
     lab.host.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

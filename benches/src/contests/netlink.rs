@@ -15,8 +15,7 @@ use crate::iproute2::{self, BatchFile};
 use crate::prefix::nexthop;
 use crate::{Contest, Lab, Prefixes, rtnl};
 
-/// As many requests as rtnetlink has under way at a time. More do not make it faster, and many more fill the receive
-/// buffer with acknowledgements, after which it waits for lost ones for ever.
+/// As many requests as rtnetlink has under way at a time: of all numbers up to 16,384 the fastest, if only just.
 const FLYING: usize = 64;
 
 const SHARED: NexthopId = NexthopId(1);

@@ -129,7 +129,7 @@ impl Outcome {
 
 /// The indices below `len`, each once, in an order that deletes many routes quickly.
 ///
-/// Deleting 100,000 routes in the order of their prefixes takes the kernel six times as long as
+/// Deleting 100,000 routes in the order of their prefixes takes the kernel several times as long as
 /// deleting them in this order: after each one it looks for the longest prefix that is left in the
 /// same corner of its trie. Here, indices that are close to each other come far apart in time. For
 /// adding, and for other objects than routes, the order matters little.
