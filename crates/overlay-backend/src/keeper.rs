@@ -18,8 +18,6 @@ pub struct Keeper {
     monitor: Monitor,
     trigger: Trigger,
     start: Instant,
-    /// The desired state changed, and nothing else that is known of.
-    only_desired: bool,
 }
 
 impl Keeper {
@@ -48,7 +46,7 @@ impl Keeper {
     /// whose time is counted from now.
     #[must_use]
     pub fn from_parts(socket: Socket, monitor: Monitor, trigger: Trigger) -> Self {
-        Self { socket, monitor, trigger, start: Instant::now(), only_desired: false }
+        Self { socket, monitor, trigger, start: Instant::now() }
     }
 
     /// How long until a pass is due if nothing happens: how long to wait at most until the next
@@ -65,9 +63,7 @@ impl Keeper {
 
     /// Says that the desired state changed: the next [`step`](Self::step) brings it to the kernel.
     pub fn changed(&mut self) {
-        let now = self.start.elapsed();
-        self.only_desired |= !self.trigger.is_due(now) && self.trigger.is_quiet();
-        self.trigger.changed(now);
+        self.trigger.wanted(self.start.elapsed());
     }
 
     /// Waits until a pass is due, but no longer than `patience`, and makes it. `Ok(None)` when none
@@ -97,13 +93,12 @@ impl Keeper {
                 && reconciler.is_news(&event)
             {
                 reconciler.forget();
-                self.only_desired = false;
                 self.trigger.changed(self.start.elapsed());
             }
         }
-        let result = match std::mem::take(&mut self.only_desired) {
-            true => reconciler.push(&mut self.socket),
-            false => reconciler.reconcile(&mut self.socket),
+        let result = match self.trigger.begin(self.start.elapsed()) {
+            true => reconciler.reconcile(&mut self.socket),
+            false => reconciler.push(&mut self.socket),
         };
         let converged = result.as_ref().is_ok_and(Report::is_converged);
         let progress = result.as_ref().is_ok_and(|report| report.writes() > 0);

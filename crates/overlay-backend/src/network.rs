@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use overlay_wire::IpVersion;
 
 use crate::{Backend, Node, NodeId, Peer, PeerError, Reconciler};
 
@@ -384,14 +383,5 @@ fn unsendable(address: IpAddr) -> Option<&'static str> {
         _ if address.is_multicast() => Some("it is multicast"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("it is broadcast"),
         _ => None,
-    }
-}
-
-impl<B> Network<B> {
-    /// The families of the node's own subnets.
-    pub fn families(&self) -> impl Iterator<Item = IpVersion> {
-        IpVersion::ALL.into_iter().filter(|version| {
-            self.node.subnets.iter().any(|net| IpVersion::of(net.addr()) == *version)
-        })
     }
 }

@@ -15,6 +15,10 @@ pub struct Trigger {
     /// When the first change was heard of that no pass has answered yet.
     changed_at: Option<Duration>,
     failures: u32,
+    /// Something else than the desired state calls for the next pass.
+    look: bool,
+    /// When the last pass began that looked at the kernel.
+    looked_at: Duration,
 }
 
 impl Trigger {
@@ -36,6 +40,8 @@ impl Trigger {
             due: now,
             changed_at: None,
             failures: 0,
+            look: true,
+            looked_at: now,
         }
     }
 
@@ -49,16 +55,35 @@ impl Trigger {
     /// Something changed. However long changes go on, the answer comes one debounce interval after
     /// the first of them.
     pub fn changed(&mut self, now: Duration) {
+        self.look = true;
+        self.wanted(now);
+    }
+
+    /// The desired state changed, and nothing else that is known of. Answered as soon as
+    /// [`changed`](Self::changed).
+    pub fn wanted(&mut self, now: Duration) {
         if self.changed_at.is_none() {
             self.changed_at = Some(now);
             self.due = self.due.min(now + self.debounce);
         }
     }
 
+    /// A pass begins. Returns whether it has to look at the kernel: not if only the desired state
+    /// changed, unless the last look is an audit interval ago.
+    pub fn begin(&mut self, now: Duration) -> bool {
+        let look = self.look || now >= self.looked_at + self.audit;
+        if look {
+            self.looked_at = now;
+        }
+        self.look = false;
+        look
+    }
+
     /// A pass is done. If it left something undone there will be a retry, the sooner if the pass
     /// got on at all: what is refused for good must not keep what is refused for now waiting.
     pub fn passed(&mut self, now: Duration, converged: bool, progress: bool) {
         self.changed_at = None;
+        self.look |= !converged;
         if converged || progress {
             self.failures = 0;
         }
@@ -75,12 +100,6 @@ impl Trigger {
     #[must_use]
     pub fn is_due(&self, now: Duration) -> bool {
         now >= self.due
-    }
-
-    /// Whether all is well and nothing was heard of since the last pass.
-    #[must_use]
-    pub const fn is_quiet(&self) -> bool {
-        self.changed_at.is_none() && self.failures == 0
     }
 
     /// How long until a pass is due.
@@ -133,6 +152,29 @@ mod tests {
         }
         trigger.changed(MS);
         assert!(trigger.is_due(MS + Trigger::DEBOUNCE));
+    }
+
+    #[test]
+    fn a_busy_store_does_not_put_off_the_audit() {
+        let mut trigger = Trigger::new(Duration::ZERO).audit_every(MS * 1000);
+        assert!(trigger.begin(Duration::ZERO));
+        trigger.passed(Duration::ZERO, true, true);
+        let looks: Vec<u32> = (1..25)
+            .map(|n| n * 100)
+            .filter(|at| {
+                trigger.wanted(MS * *at);
+                let look = trigger.begin(MS * *at);
+                trigger.passed(MS * *at, true, true);
+                look
+            })
+            .collect();
+        assert_eq!(looks, [1000, 2000]);
+        // What the kernel tells, or what failed, calls for a look at once.
+        trigger.wanted(MS * 2500);
+        trigger.changed(MS * 2510);
+        assert!(trigger.begin(MS * 2550));
+        trigger.passed(MS * 2550, false, false);
+        assert!(trigger.begin(MS * 2600));
     }
 
     #[test]

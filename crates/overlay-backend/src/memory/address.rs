@@ -66,6 +66,8 @@ impl State {
         let mut address = asked.clone();
         address.nodad = false;
         address.tentative = false;
+        address.temporary = false;
+        address.deprecated = false;
         self.hold(address, secondary);
         Ok(())
     }
@@ -82,6 +84,8 @@ impl State {
         let mut address = asked.clone();
         address.broadcast = None;
         address.tentative = false;
+        address.temporary = false;
+        address.deprecated = false;
         address.scope = scope_of(own);
         self.hold(address, false);
         Ok(())
