@@ -5,10 +5,22 @@
 #[cfg(test)]
 extern crate std;
 
+mod error;
+mod field;
 mod mac;
 mod overhead;
 mod vni;
 
+pub mod checksum;
+pub mod ethernet;
+pub mod ip;
+pub mod ipv4;
+pub mod ipv6;
+pub mod udp;
+pub mod vxlan;
+
+pub use error::{Error, Expected};
+pub use ip::IpVersion;
 pub use mac::{MacAddr, ParseMacAddrError};
-pub use overhead::{Encapsulation, IpVersion};
+pub use overhead::Encapsulation;
 pub use vni::{InvalidVni, Vni};

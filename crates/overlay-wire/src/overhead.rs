@@ -1,67 +1,6 @@
 //! How many bytes an encapsulation adds, and what that leaves of an MTU.
 
-use core::fmt;
-use core::net::IpAddr;
-
-/// The version of the outer (underlay) or inner (overlay) IP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum IpVersion {
-    /// IPv4: a header of 20 bytes without options (RFC 791).
-    V4,
-    /// IPv6: a header of 40 bytes without extension headers (RFC 8200).
-    V6,
-}
-
-impl IpVersion {
-    /// Both versions, IPv4 first.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The version of an address.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-
-    /// Bytes of an IP header without options or extension headers.
-    #[must_use]
-    pub const fn header_len(self) -> u32 {
-        match self {
-            Self::V4 => 20,
-            Self::V6 => 40,
-        }
-    }
-
-    /// The smallest MTU that a link may have to carry this version: 68 bytes (RFC 791) or
-    /// 1280 bytes (RFC 8200).
-    #[must_use]
-    pub const fn min_mtu(self) -> u32 {
-        match self {
-            Self::V4 => 68,
-            Self::V6 => 1280,
-        }
-    }
-
-    /// Bits of an address, 32 or 128: the prefix length of a host route.
-    #[must_use]
-    pub const fn address_bits(self) -> u8 {
-        match self {
-            Self::V4 => 32,
-            Self::V6 => 128,
-        }
-    }
-}
-
-impl fmt::Display for IpVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
+use crate::ip::IpVersion;
 
 /// A way to carry a packet across the underlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

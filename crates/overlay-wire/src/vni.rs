@@ -19,6 +19,21 @@ impl Vni {
         if value <= Self::MAX.0 { Ok(Self(value)) } else { Err(InvalidVni { value: value as u64 }) }
     }
 
+    /// The identifier in three bytes, in network byte order.
+    #[must_use]
+    #[inline]
+    pub const fn from_octets([a, b, c]: [u8; 3]) -> Self {
+        Self(u32::from_be_bytes([0, a, b, c]))
+    }
+
+    /// Three bytes in network byte order, as headers contain it.
+    #[must_use]
+    #[inline]
+    pub const fn octets(self) -> [u8; 3] {
+        let [_, a, b, c] = self.0.to_be_bytes();
+        [a, b, c]
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u32 {
