@@ -1,0 +1,15 @@
+//! Packets through `overlay-wire` and others. Criterion runs one after the other; `compare` interleaves.
+
+use criterion::Criterion;
+use overlay_benches::{contests, criterion_group};
+
+fn main() -> anyhow::Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    for contests in [contests::checksums] {
+        for mut contest in contests()? {
+            criterion_group(&mut criterion, &mut contest);
+        }
+    }
+    criterion.final_summary();
+    Ok(())
+}
