@@ -18,6 +18,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod udp;
 pub mod vxlan;
+pub mod vxlan_gpe;
 
 pub use error::{Error, Expected};
 pub use ip::IpVersion;
