@@ -13,6 +13,7 @@ mod vni;
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
