@@ -13,6 +13,7 @@ mod vni;
 
 pub mod checksum;
 pub mod ethernet;
+pub mod geneve;
 pub mod gre;
 pub mod gue;
 pub mod ip;
