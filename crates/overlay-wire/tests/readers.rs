@@ -1,0 +1,548 @@
+//! tcpdump and tshark read what the crate writes: every encapsulation, over IPv4 and IPv6.
+//!
+//! Each packet remembers what was put into it. All are written to one file, which each program reads once and has to find
+//! the same in, without a complaint.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use overlay_wire::checksum::PseudoHeader;
+use overlay_wire::ethernet::{self, EtherType, EthernetHeader};
+use overlay_wire::geneve::{self, GeneveHeader, GeneveOption, GeneveOptions};
+use overlay_wire::gre::GreHeader;
+use overlay_wire::gue::{self, GueHeader};
+use overlay_wire::ip::IpProtocol;
+use overlay_wire::ipv4::Ipv4Header;
+use overlay_wire::ipv6::Ipv6Header;
+use overlay_wire::udp::UdpHeader;
+use overlay_wire::vxlan::{self, GroupPolicy, VxlanHeader};
+use overlay_wire::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader};
+use overlay_wire::{Error, IpVersion, MacAddr, Vni, ip_in_ip, ip_in_udp};
+
+const VNI: Vni = Vni::from_octets([0x12, 0x34, 0x56]);
+const MACS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+
+/// A complete frame, and what a reader should find in it.
+struct Packet {
+    name: String,
+    bytes: Vec<u8>,
+    /// By the name that tshark gives a field: its values, the outermost first.
+    fields: BTreeMap<&'static str, VecDeque<String>>,
+    /// What tcpdump should print, somewhere in what it prints about the packet.
+    printed: Vec<String>,
+    /// Whether there is a datagram over IPv6 without a checksum. RFC 6935 allows that to tunnels, tcpdump to nobody.
+    unchecked_over_ipv6: bool,
+}
+
+/// What a reader finds wrong, in small letters.
+const COMPLAINTS: [&str; 9] = [
+    "bad ",
+    "malformed",
+    "truncated",
+    "invalid",
+    "incorrect",
+    "illegal",
+    "wrong",
+    "[|",
+    "expert info",
+];
+
+impl Packet {
+    fn data(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            bytes: b"overlay".to_vec(),
+            fields: BTreeMap::new(),
+            printed: Vec::new(),
+            unchecked_over_ipv6: false,
+        }
+    }
+
+    /// The packet with a header in front.
+    fn under(mut self, len: usize, emit: impl FnOnce(&mut [u8]) -> Result<(), Error>) -> Self {
+        self.bytes.splice(..0, std::iter::repeat_n(0xff, len));
+        emit(&mut self.bytes).expect("a header that fits");
+        self
+    }
+
+    fn field(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.fields.entry(name).or_default().push_front(value.to_string());
+        self
+    }
+
+    fn prints(mut self, text: impl Into<String>) -> Self {
+        self.printed.push(text.into());
+        self
+    }
+
+    fn udp(mut self, port: u16, ends: Ends, checksum: bool) -> Self {
+        self.unchecked_over_ipv6 |= !checksum && ends.version() == IpVersion::V6;
+        let header = UdpHeader { src_port: 50_000, dst_port: port };
+        let addresses = ends.pseudo_header();
+        self.under(header.header_len(), |bytes| header.emit(bytes, checksum.then_some(&addresses)))
+            .field("udp.srcport", header.src_port)
+            .field("udp.dstport", header.dst_port)
+            .field("udp.checksum.status", if checksum { CHECKSUM_GOOD } else { CHECKSUM_ABSENT })
+            .ip(IpProtocol::UDP, ends)
+    }
+
+    fn ip(self, protocol: IpProtocol, ends: Ends) -> Self {
+        match ends {
+            Ends::V4(src, dst) => {
+                let header = Ipv4Header::new(src, dst, protocol);
+                self.under(header.header_len(), |bytes| header.emit(bytes))
+                    .field("ip.src", src)
+                    .field("ip.dst", dst)
+                    .field("ip.proto", protocol.0)
+                    .field("ip.checksum.status", CHECKSUM_GOOD)
+            }
+            Ends::V6(src, dst) => {
+                let header = Ipv6Header::new(src, dst, protocol);
+                self.under(header.header_len(), |bytes| header.emit(bytes))
+                    .field("ipv6.src", src)
+                    .field("ipv6.dst", dst)
+                    .field("ipv6.nxt", protocol.0)
+            }
+        }
+    }
+
+    fn ethernet(self, ether_type: EtherType) -> Self {
+        let header = EthernetHeader { dst: MACS[1], src: MACS[0], ether_type };
+        self.under(ethernet::LEN, |bytes| header.emit(bytes))
+            .field("eth.src", header.src)
+            .field("eth.dst", header.dst)
+            .field("eth.type", format!("{:#06x}", ether_type.0))
+    }
+}
+
+const CHECKSUM_GOOD: u8 = 1;
+const CHECKSUM_ABSENT: u8 = 3;
+
+/// Source and destination.
+#[derive(Clone, Copy)]
+enum Ends {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+impl Ends {
+    fn outer(version: IpVersion) -> Self {
+        match version {
+            IpVersion::V4 => Self::V4([192, 0, 2, 1].into(), [192, 0, 2, 2].into()),
+            IpVersion::V6 => Self::V6(
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
+            ),
+        }
+    }
+
+    fn inner(version: IpVersion) -> Self {
+        match version {
+            IpVersion::V4 => Self::V4([10, 1, 0, 1].into(), [10, 2, 0, 1].into()),
+            IpVersion::V6 => Self::V6(
+                Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 1),
+            ),
+        }
+    }
+
+    fn version(self) -> IpVersion {
+        match self {
+            Self::V4(..) => IpVersion::V4,
+            Self::V6(..) => IpVersion::V6,
+        }
+    }
+
+    fn pseudo_header(self) -> PseudoHeader {
+        match self {
+            Self::V4(src, dst) => PseudoHeader::V4 { src, dst },
+            Self::V6(src, dst) => PseudoHeader::V6 { src, dst },
+        }
+    }
+
+    /// As tcpdump prints a datagram between them.
+    fn printed(self) -> String {
+        let (src, dst): (IpAddr, IpAddr) = match self {
+            Self::V4(src, dst) => (src.into(), dst.into()),
+            Self::V6(src, dst) => (src.into(), dst.into()),
+        };
+        format!("{src}.50000 > {dst}.9: [udp sum ok] UDP, length 7")
+    }
+}
+
+/// An inner packet of either version.
+fn inner_ip(name: &str, version: IpVersion) -> Packet {
+    Packet::data(&format!("{name} of {version}")).udp(9, Ends::inner(version), true)
+}
+
+/// An inner frame with a packet of either version.
+fn inner_frame(name: &str, version: IpVersion) -> Packet {
+    inner_ip(name, version).ethernet(EtherType::ip(version))
+}
+
+fn packets() -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for inner in IpVersion::ALL {
+        packets.push(inner_frame("plain", inner).prints(Ends::inner(inner).printed()));
+        for outer in IpVersion::ALL {
+            let ends = Ends::outer(outer);
+            for packet in [ip_in_ip(inner, ends), gre(inner, ends)].into_iter().flatten() {
+                let packet = packet.prints(Ends::inner(inner).printed());
+                packets.push(packet.ethernet(EtherType::ip(outer)));
+            }
+            for checksum in [true, false] {
+                let encapsulated = [
+                    vxlan(inner, ends, checksum),
+                    vxlan_gpe(inner, ends, checksum),
+                    geneve(inner, ends, checksum),
+                ];
+                for packet in encapsulated.into_iter().flatten() {
+                    let packet = packet.prints(Ends::inner(inner).printed());
+                    packets.push(packet.ethernet(EtherType::ip(outer)));
+                }
+                // tcpdump sees nothing but a datagram in these.
+                for packet in in_udp(inner, ends, checksum) {
+                    packets.push(packet.ethernet(EtherType::ip(outer)));
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn ip_in_ip(inner: IpVersion, outer: Ends) -> Vec<Packet> {
+    let protocol = IpProtocol::ip(inner);
+    let mut packets = vec![inner_ip("IP in IP", inner).ip(protocol, outer)];
+    if outer.version() == IpVersion::V6 {
+        let limit = ip_in_ip::encapsulation_limit(protocol, ip_in_ip::LINUX_ENCAPSULATION_LIMIT);
+        let emit = |bytes: &mut [u8]| {
+            bytes[..limit.len()].copy_from_slice(&limit);
+            Ok(())
+        };
+        let packet = inner_ip("IP in IP with a limit", inner)
+            .under(limit.len(), emit)
+            .field("ipv6.opt.tel", ip_in_ip::LINUX_ENCAPSULATION_LIMIT)
+            .ip(IpProtocol::DESTINATION_OPTIONS, outer);
+        packets.push(packet);
+    }
+    packets
+}
+
+fn gre(inner: IpVersion, outer: Ends) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for bits in 0..16 {
+        let bridged = bits & 8 != 0;
+        let header = GreHeader {
+            protocol: if bridged { EtherType::ETHERNET } else { EtherType::ip(inner) },
+            checksum: bits & 1 != 0,
+            key: (bits & 2 != 0).then_some(0xdead_beef),
+            sequence: (bits & 4 != 0).then_some(0x0102_0304),
+        };
+        let name = format!("{header:?}");
+        let packet = if bridged { inner_frame(&name, inner) } else { inner_ip(&name, inner) };
+        let mut packet = packet
+            .under(header.header_len(), |bytes| header.emit(bytes))
+            .field("gre.proto", format!("{:#06x}", header.protocol.0));
+        if header.checksum {
+            packet = packet.field("gre.checksum.status", CHECKSUM_GOOD);
+        }
+        if let Some(key) = header.key {
+            packet =
+                packet.field("gre.key", format!("{key:#010x}")).prints(format!("key={key:#x}"));
+        }
+        if let Some(sequence) = header.sequence {
+            packet =
+                packet.field("gre.sequence_number", sequence).prints(format!("seq {sequence}"));
+        }
+        packets.push(packet.ip(IpProtocol::GRE, outer));
+    }
+    packets
+}
+
+fn vxlan(inner: IpVersion, outer: Ends, checksum: bool) -> Vec<Packet> {
+    let policy = |id, dont_learn, applied| Some(GroupPolicy { id, dont_learn, applied });
+    [None, policy(0x0102, false, false), policy(0xffff, true, false), policy(1, false, true)]
+        .into_iter()
+        .map(|group_policy| {
+            let header = VxlanHeader { vni: VNI, group_policy };
+            let flag = |on: bool| u8::from(on);
+            let GroupPolicy { id, dont_learn, applied } =
+                group_policy.unwrap_or(GroupPolicy { id: 0, dont_learn: false, applied: false });
+            inner_frame(&format!("{header:?}"), inner)
+                .under(vxlan::LEN, |bytes| header.emit(bytes))
+                .field("vxlan.vni", VNI)
+                .field("vxlan.flag_g", flag(group_policy.is_some()))
+                .field("vxlan.flag_d", flag(dont_learn))
+                .field("vxlan.flag_a", flag(applied))
+                .field("vxlan.gbp", id)
+                .prints(format!("vni {VNI}"))
+                .udp(vxlan::PORT, outer, checksum)
+        })
+        .collect()
+}
+
+fn vxlan_gpe(inner: IpVersion, outer: Ends, checksum: bool) -> Vec<Packet> {
+    let ip = VxlanGpeHeader::new(VNI, NextProtocol::ip(inner));
+    let frame = VxlanGpeHeader::new(VNI, NextProtocol::ETHERNET);
+    [(ip, inner_ip("GPE", inner)), (frame, inner_frame("GPE", inner))]
+        .into_iter()
+        .map(|(header, packet)| {
+            packet
+                .under(vxlan_gpe::LEN, |bytes| header.emit(bytes))
+                .field("vxlan.vni", VNI)
+                .field("vxlan.next_proto", header.next_protocol.expect("a protocol").0)
+                .prints(format!("vni {VNI}"))
+                .udp(vxlan_gpe::PORT, outer, checksum)
+        })
+        .collect()
+}
+
+fn geneve(inner: IpVersion, outer: Ends, checksum: bool) -> Vec<Packet> {
+    let option = |class, option_type, data| GeneveOption { class, option_type, data };
+    let long = [0x5a; geneve::MAX_OPTION_DATA];
+    let sets = [
+        vec![],
+        vec![option(0x0102, 0x01, b"four")],
+        vec![option(0x0102, 0x81, b"critical"), option(0xffff, 0x7f, b"")],
+        vec![option(0x0102, 0x01, &long), option(0x0102, 0x02, &long[..120])],
+    ];
+    sets.iter()
+        .map(|set| {
+            let mut buffer = [0xff; geneve::MAX_OPTIONS];
+            let options = GeneveOptions::emit(set, &mut buffer).expect("options that fit");
+            let header = GeneveHeader { options, ..GeneveHeader::new(VNI, EtherType::ETHERNET) };
+            let mut packet = inner_frame(&format!("{header:?}"), inner)
+                .under(header.header_len(), |bytes| header.emit(bytes))
+                .field("geneve.vni", format!("{:#08x}", VNI.get()))
+                .field("geneve.proto_type", "0x6558")
+                .field("geneve.flags.critical", u8::from(options.any_critical()))
+                .prints(format!("vni {:#x}", VNI.get()));
+            for option in set.iter().rev() {
+                packet = packet
+                    .field("geneve.option.class", format!("{:#06x}", option.class))
+                    .field("geneve.option.type", format!("{:#04x}", option.option_type))
+                    .field("geneve.option.length", geneve::OPTION_LEN + option.data.len());
+            }
+            // Of all options, before that of each.
+            packet.field("geneve.option.length", options.as_bytes().len()).udp(
+                geneve::PORT,
+                outer,
+                checksum,
+            )
+        })
+        .collect()
+}
+
+fn in_udp(inner: IpVersion, outer: Ends, checksum: bool) -> Vec<Packet> {
+    let plain = GueHeader::new(IpProtocol::ip(inner));
+    let extended = GueHeader { extensions: b"extension fields", ..plain };
+    let gue = [plain, extended].map(|header| {
+        inner_ip(&format!("{header:?}"), inner)
+            .under(header.header_len(), |bytes| header.emit(bytes))
+            .udp(gue::PORT, outer, checksum)
+    });
+    let bare = [("Flannel's udp", ip_in_udp::FLANNEL_PORT), ("GUE, variant 1", gue::PORT)]
+        .map(|(name, port)| inner_ip(name, inner).udp(port, outer, checksum));
+    gue.into_iter().chain(bare).collect()
+}
+
+/// The same packets with a wrong last byte, which the checksum of the innermost datagram covers.
+fn broken_packets() -> Vec<Packet> {
+    let mut packets = packets();
+    for packet in &mut packets {
+        *packet.bytes.last_mut().expect("a packet") ^= 0x01;
+    }
+    packets
+}
+
+#[test]
+fn tcpdump_reads_every_packet() -> Result<(), String> {
+    if !is_there("tcpdump") {
+        return overlay_lab::cannot_run("tcpdump reads every packet", "tcpdump", "no such program");
+    }
+    for (packet, text) in printed_by_tcpdump("tcpdump", &packets()) {
+        let (without, complaint) = ("[bad udp cksum 0x0000 ->", packet.unchecked_over_ipv6);
+        assert_eq!(text.matches(without).count(), usize::from(complaint), "{}", packet.name);
+        assert_eq!(complaints(&text.replace(without, "")), NONE, "{}: {text}", packet.name);
+        for expected in &packet.printed {
+            assert!(text.contains(expected), "{}: no {expected:?} in {text}", packet.name);
+        }
+    }
+    for (packet, text) in printed_by_tcpdump("tcpdump-broken", &broken_packets()) {
+        // It sees no more than the outer datagram of some.
+        if !packet.printed.is_empty() && !packet.unchecked_over_ipv6 {
+            assert_ne!(complaints(&text), NONE, "{}: {text}", packet.name);
+        }
+    }
+    Ok(())
+}
+
+/// What tcpdump prints about each of the packets.
+fn printed_by_tcpdump<'p>(name: &str, packets: &'p [Packet]) -> Vec<(&'p Packet, String)> {
+    let text =
+        Pcap::write(name, packets).read_by(tcpdump().args(["-nn", "-vvv", "-e", "-tt", "-r", "-"]));
+    let mut rest = text.as_str();
+    let mut printed = Vec::new();
+    for (number, packet) in packets.iter().enumerate() {
+        // The time of a packet is its number; what is about it ends where what is about the next begins.
+        assert!(rest.starts_with(&format!("{number}.000000 ")), "{}: {rest}", packet.name);
+        let end = rest.find(&format!("\n{}.000000 ", number + 1)).map_or(rest.len(), |at| at + 1);
+        let (text, next) = rest.split_at(end);
+        printed.push((packet, text.to_owned()));
+        rest = next;
+    }
+    assert_eq!(rest, "");
+    printed
+}
+
+#[test]
+fn tshark_finds_every_field() -> Result<(), String> {
+    if !is_there("tshark") {
+        return overlay_lab::cannot_run("tshark finds every field", "tshark", "no such program");
+    }
+    let packets = packets();
+    let file = Pcap::write("tshark", &packets);
+    let names: BTreeSet<_> = packets.iter().flat_map(|packet| packet.fields.keys()).collect();
+    let mut command = file.tshark();
+    command.args(["-T", "fields", "-E", "separator=;", "-E", "occurrence=a", "-E", "aggregator=,"]);
+    for name in &names {
+        command.args(["-e", name]);
+    }
+    let text = file.read_by(&mut command);
+    assert_eq!(text.lines().count(), packets.len());
+    for (packet, line) in packets.iter().zip(text.lines()) {
+        let found: Vec<_> = names.iter().zip(line.split(';')).collect();
+        let expected: Vec<_> = names
+            .iter()
+            .map(|name| packet.fields.get(**name).cloned().unwrap_or_default())
+            .map(|values| Vec::from(values).join(","))
+            .collect();
+        let expected: Vec<_> = names.iter().zip(expected.iter().map(String::as_str)).collect();
+        assert_eq!(found, expected, "{}", packet.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn tshark_has_no_complaint() -> Result<(), String> {
+    if !is_there("tshark") {
+        return overlay_lab::cannot_run("tshark has no complaint", "tshark", "no such program");
+    }
+    for (packet, tree) in trees_of_tshark("tshark-tree", &packets()) {
+        assert_eq!(complaints(&tree), NONE, "{}: {tree}", packet.name);
+    }
+    for (packet, tree) in trees_of_tshark("tshark-broken", &broken_packets()) {
+        assert_ne!(complaints(&tree), NONE, "{}: {tree}", packet.name);
+    }
+    Ok(())
+}
+
+/// What tshark prints about each of the packets.
+fn trees_of_tshark<'p>(name: &str, packets: &'p [Packet]) -> Vec<(&'p Packet, String)> {
+    let file = Pcap::write(name, packets);
+    let text = file.read_by(file.tshark().arg("-V"));
+    let trees: Vec<_> = text.split("\nFrame ").map(str::to_owned).collect();
+    assert_eq!(trees.len(), packets.len());
+    packets.iter().zip(trees).collect()
+}
+
+const NONE: [&str; 0] = [];
+
+fn complaints(text: &str) -> Vec<&'static str> {
+    let lower = text.to_lowercase();
+    COMPLAINTS.into_iter().filter(|complaint| lower.contains(complaint)).collect()
+}
+
+fn is_there(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Run by user 0, tcpdump becomes a user that a user namespace may not have. One namespace deeper it is run by nobody.
+fn tcpdump() -> Command {
+    let deeper = Command::new("unshare").args(["--user", "true"]).stderr(Stdio::null()).status();
+    if deeper.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "tcpdump"]);
+        return command;
+    }
+    Command::new("tcpdump")
+}
+
+/// tshark has no dissector for GUE. This one knows as much as is needed to hand the inner packet to one that it has.
+const GUE_DISSECTOR: &str = r#"
+local gue = Proto("gue", "Generic UDP Encapsulation")
+function gue.dissector(buffer, pinfo, tree)
+  local skipped = 0
+  if buffer(0, 1):bitfield(0, 2) == 0 then
+    assert(buffer(0, 1):bitfield(2, 1) == 0, "a control message")
+    local by_protocol = DissectorTable.get("ip.proto")
+    skipped = 4 + 4 * buffer(0, 1):bitfield(3, 5)
+    by_protocol:try(buffer(1, 1):uint(), buffer(skipped):tvb(), pinfo, tree)
+  else
+    Dissector.get("ip"):call(buffer, pinfo, tree)
+  end
+end
+DissectorTable.get("udp.port"):add(6080, gue)
+"#;
+
+/// A file of packets, which ends with the value.
+struct Pcap {
+    path: PathBuf,
+    dissector: PathBuf,
+}
+
+impl Pcap {
+    fn write(name: &str, packets: &[Packet]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("overlay-wire-{}-{name}.pcap", std::process::id()));
+        let mut file =
+            Vec::from(*b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x01\0\0\0");
+        for (number, Packet { bytes, .. }) in packets.iter().enumerate() {
+            let length = bytes.len() as u32;
+            for word in [number as u32, 0, length, length] {
+                file.extend(word.to_le_bytes());
+            }
+            file.extend(bytes);
+        }
+        std::fs::write(&path, file).expect("a file for packets");
+        let dissector = path.with_extension("lua");
+        std::fs::write(&dissector, GUE_DISSECTOR).expect("a file for a dissector");
+        Self { path, dissector }
+    }
+
+    fn tshark(&self) -> Command {
+        let mut command = Command::new("tshark");
+        command
+            .args(["-n", "-r", "-", "-X"])
+            .arg(format!("lua_script:{}", self.dissector.display()));
+        for preference in [
+            "ip.check_checksum:TRUE",
+            "udp.check_checksum:TRUE",
+            "udp.ignore_ipv6_zero_checksum:TRUE",
+        ] {
+            command.args(["-o", preference]);
+        }
+        command.args(["-d", &format!("udp.port=={},ip", ip_in_udp::FLANNEL_PORT)]);
+        command
+    }
+
+    fn read_by(&self, command: &mut Command) -> String {
+        let input = File::open(&self.path).expect("the file just written");
+        let output = command.stdin(input).output().expect("a program that is there");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {errors}");
+        assert!(!errors.to_lowercase().contains("lua"), "{command:?}: {errors}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+impl Drop for Pcap {
+    fn drop(&mut self) {
+        let remove = |path: &Path| drop(std::fs::remove_file(path));
+        remove(&self.path);
+        remove(&self.dissector);
+    }
+}
