@@ -8,15 +8,18 @@ extern crate std;
 mod error;
 mod field;
 mod mac;
+mod option;
 mod overhead;
 mod vni;
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod udp;
+pub mod vlan;
 pub mod vxlan;
 
 pub use error::{Error, Expected};
