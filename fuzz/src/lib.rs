@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use wire::{
-    checksum, ethernet, etherparse_ip, etherparse_link, etherparse_transport, ipv4, ipv6, udp,
-    vxlan,
+    checksum, ethernet, etherparse_ip, etherparse_link, etherparse_transport, geneve, gre, gue,
+    icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
 };
 
 #[cfg(fuzzing)]
@@ -35,7 +35,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ipv4", run: ipv4 },
     Target { name: "ipv6", run: ipv6 },
     Target { name: "udp", run: udp },
+    Target { name: "tcp", run: tcp },
+    Target { name: "icmp", run: icmp },
     Target { name: "vxlan", run: vxlan },
+    Target { name: "gre", run: gre },
+    Target { name: "gue", run: gue },
+    Target { name: "geneve", run: geneve },
+    Target { name: "ip_in_ip", run: ip_in_ip },
     Target { name: "checksum", run: checksum },
     Target { name: "etherparse_link", run: etherparse_link },
     Target { name: "etherparse_ip", run: etherparse_ip },

@@ -6,16 +6,28 @@
 mod checksum;
 mod ethernet;
 mod etherparse;
+mod geneve;
+mod gre;
+mod gue;
+mod icmp;
+mod ip;
 mod ipv4;
 mod ipv6;
+mod tcp;
 mod udp;
 mod vxlan;
 
 pub use self::checksum::checksum;
 pub use self::ethernet::ethernet;
 pub use self::etherparse::{etherparse_ip, etherparse_link, etherparse_transport};
+pub use self::geneve::geneve;
+pub use self::gre::gre;
+pub use self::gue::gue;
+pub use self::icmp::icmp;
+pub use self::ip::ip_in_ip;
 pub use self::ipv4::ipv4;
 pub use self::ipv6::ipv6;
+pub use self::tcp::tcp;
 pub use self::udp::udp;
 pub use self::vxlan::vxlan;
 
@@ -48,7 +60,7 @@ fn emitted<E: Display>(
     packet
 }
 
-/// Runs `name` at its full length. Nothing that prints may fail, and nothing prints without end.
+/// Prints something, which must neither fail nor go on without end.
 fn prints(what: impl Display, limit: usize) {
     let text = what.to_string();
     assert!(text.len() <= limit, "{} bytes of text, more than {limit}", text.len());
