@@ -61,6 +61,7 @@ fn neighbour(input: &[u8]) {
 
 /// An error about the input: a packet that is right, quotes the input, is not too long, and about which there is no error.
 fn error(input: &[u8]) {
+    const UNTOUCHED: [u8; icmp::MAX_LEN] = [0xa5; icmp::MAX_LEN];
     const ERRORS: [IcmpError; 6] = [
         IcmpError::TimeExceeded,
         IcmpError::NetworkUnreachable,
@@ -72,9 +73,9 @@ fn error(input: &[u8]) {
     let sources: [IpAddr; 2] =
         [Ipv4Addr::new(10, 0, 0, 3).into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3).into()];
     for (error, src) in ERRORS.iter().flat_map(|error| sources.map(|src| (error, src))) {
-        let mut room = [0xa5; icmp::MAX_LEN];
+        let mut room = UNTOUCHED;
         let Ok(len) = error.emit(input, src, &mut room) else {
-            assert!(room.iter().all(|byte| *byte == 0xa5), "written though withheld");
+            assert!(room == UNTOUCHED, "written though withheld");
             continue;
         };
         let packet = IpPacket::parse(&room[..len]).expect("an IP packet");
@@ -96,7 +97,7 @@ fn error(input: &[u8]) {
             }
         };
         assert!(input.starts_with(quoted) && !quoted.is_empty());
-        assert!(room[len..].iter().all(|byte| *byte == 0xa5), "written behind the end");
+        assert!(room[len..] == UNTOUCHED[len..], "written behind the end");
         let mut again = [0; icmp::MAX_LEN];
         assert!(error.emit(&room[..len], src, &mut again).is_err(), "an error about an error");
     }
