@@ -31,6 +31,8 @@ enum Reference {
 pub struct Reach {
     /// The shortest way to a panic: the names of the functions on it.
     pub panic: Option<Vec<String>>,
+    /// The names of everything, as they are mangled.
+    pub names: BTreeSet<String>,
     /// What would have to come from another library.
     pub missing: BTreeSet<String>,
 }
@@ -104,6 +106,7 @@ impl Graph {
             if reach.panic.is_none() && is_panic(&self.names[section]) {
                 reach.panic = Some(self.way(start, section, &from));
             }
+            reach.names.insert(self.names[section].clone());
             for reference in &self.references[section] {
                 let next = match reference {
                     Reference::Section(section) => *section,

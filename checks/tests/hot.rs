@@ -32,6 +32,14 @@ fn nothing_hot_needs_more_than_core() {
     }
 }
 
+/// Encapsulating calls through pointers, which relocations do not show. What they can point to is what making a template
+/// takes the addresses of.
+#[test]
+fn what_is_called_through_pointers_is_looked_at() {
+    let names = reach("hot_template").names;
+    assert!(names.iter().any(|name| name.contains("write_as")), "{names:?}");
+}
+
 /// The tests above pass when all is well and would also pass if they saw nothing.
 #[test]
 fn what_panics_is_found_out() {

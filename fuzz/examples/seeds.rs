@@ -62,7 +62,16 @@ struct Seed {
 
 fn seeds() -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
-    for part in [link, ipv4_packets, ipv6_packets, transport, icmp_messages, tunnels, checksums] {
+    for part in [
+        link,
+        ipv4_packets,
+        ipv6_packets,
+        transport,
+        icmp_messages,
+        tunnels,
+        round_trips,
+        checksums,
+    ] {
         seeds.extend(part()?);
     }
     Ok(seeds)
@@ -315,6 +324,30 @@ fn tunnels() -> Result<Vec<Seed>> {
         seed(&["gue"], "fou-ipv6", inner6.clone()),
         seed(&["geneve"], "plain", geneve(GeneveHeader::new(vni, EtherType::ETHERNET), &frame)?),
         seed(&["geneve"], "options", geneve(optional, &inner6)?),
+    ])
+}
+
+/// 16 bytes choose the tunnel, as `overlay_fuzz::encapsulate` reads them; a packet or frame follows.
+fn round_trips() -> Result<Vec<Seed>> {
+    const ROUND: &[&str] = &["encapsulate"];
+    let (inner4, inner6) = (udp_in_ipv4()?, udp_in_ipv6()?);
+    let frame = ethernet(EtherType::IPV4, &inner4)?;
+    let frame6 = ethernet(EtherType::IPV6, &inner6)?;
+    let round =
+        |choices: [u8; 8], inner: &[u8]| [&choices[..], &[1, 0, 0, 0, 0, 40, 0, 0], inner].concat();
+    Ok(vec![
+        seed(ROUND, "vxlan", round([0, 0, 0, 0x08, 0, 64, 0, 0], &frame)),
+        seed(ROUND, "vxlan-in-ipv6", round([0x8c, 0, 0, 0x48, 0, 64, 0, 0], &frame6)),
+        seed(ROUND, "vxlan-group-policy", round([7, 0, 0x80, 0x01, 0, 64, 0, 0], &frame)),
+        seed(ROUND, "ipip", round([1, 0, 0, 0x3e, 0, 64, 0, 0], &inner4)),
+        seed(ROUND, "ip6ip6", round([0x8d, 0, 0, 0x3e, 0, 64, 0, 0], &inner6)),
+        seed(ROUND, "ip-in-udp", round([2, 0, 0, 0xc0, 99, 64, 0, 0], &inner4)),
+        seed(ROUND, "gpe", round([3, 0, 0, 0x18, 0, 64, 0, 0], &inner6)),
+        seed(ROUND, "gpe-ethernet", round([3, 0x80, 0, 0x18, 0, 64, 0, 0], &frame)),
+        seed(ROUND, "gre", round([4, 0, 0x80, 0x0a, 0x80, 64, 0, 0], &inner4)),
+        seed(ROUND, "gretap-in-ipv6", round([0x84, 0x80, 0, 0, 0, 64, 0, 0], &frame6)),
+        seed(ROUND, "gue", round([5, 0, 0, 0x40, 0, 64, 0, 0], &inner4)),
+        seed(ROUND, "geneve", round([6, 0x80, 0, 0, 0, 64, 0, 0], &frame)),
     ])
 }
 
