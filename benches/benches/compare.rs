@@ -42,7 +42,12 @@ const CONTESTS: [(&str, Make, u32); 9] = [
 type MakeAll = fn() -> Result<Vec<Contest<Memory>>>;
 
 /// What needs none, each for several sizes of packets.
-const IN_MEMORY: [(&str, MakeAll); 1] = [("checksum", contests::checksums)];
+const IN_MEMORY: [(&str, MakeAll); 4] = [
+    ("checksum", contests::checksums),
+    ("encapsulate", contests::encapsulations),
+    ("decapsulate", contests::decapsulations),
+    ("formats", contests::formats),
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();

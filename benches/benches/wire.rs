@@ -5,7 +5,13 @@ use overlay_benches::{contests, criterion_group};
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    for contests in [contests::checksums] {
+    let all = [
+        contests::checksums,
+        contests::encapsulations,
+        contests::decapsulations,
+        contests::formats,
+    ];
+    for contests in all {
         for mut contest in contests()? {
             criterion_group(&mut criterion, &mut contest);
         }

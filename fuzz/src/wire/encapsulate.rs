@@ -8,9 +8,13 @@ use overlay_wire::encapsulate::{
     DontFragment, Dscp, EcnMode, FlowLabel, Link, Outer, SrcPort, Template, Ttl, Tunnel,
     UdpChecksum,
 };
+use overlay_wire::ethernet::{EtherType, EthernetFrame};
 use overlay_wire::flow::{FlowHash, Ports};
 use overlay_wire::geneve::GeneveOptions;
 use overlay_wire::ip::{IpPacket, IpVersion};
+use overlay_wire::ipv4::Ipv4Packet;
+use overlay_wire::ipv6::Ipv6Packet;
+use overlay_wire::vlan::VlanPacket;
 use overlay_wire::vxlan::{GroupPolicy, VxlanHeader};
 use overlay_wire::{Framing, MacAddr, Vni};
 
@@ -138,12 +142,24 @@ fn damaged(policy: &Policy, choice: &Choices<'_>, bytes: &[u8]) {
     }
 }
 
-/// Whether there is no header in the packet, or it is a frame without the IP header that it says it has, with which the
-/// outer congestion notification would have to be combined.
+/// Whether the packet has no header, or is a frame without the IP header that it says it has: the outer congestion
+/// notification would have to be combined with that.
 fn inner_is_malformed(carries: Framing, packet: &[u8]) -> bool {
-    match carries {
-        Framing::Ethernet => packet.get(14..).is_none_or(|inner| IpPacket::parse(inner).is_err()),
-        Framing::Ip => IpPacket::parse(packet).is_err(),
+    if carries == Framing::Ip {
+        return IpPacket::parse(packet).is_err();
+    }
+    let Ok(frame) = EthernetFrame::parse(packet) else { return true };
+    let (mut ether_type, mut payload) = (frame.ether_type(), frame.payload());
+    while let (EtherType::VLAN | EtherType::QINQ, Ok(tag)) =
+        (ether_type, VlanPacket::parse(payload))
+    {
+        (ether_type, payload) = (tag.ether_type(), tag.payload());
+    }
+    match ether_type {
+        EtherType::IPV4 => Ipv4Packet::parse(payload).is_err(),
+        EtherType::IPV6 => Ipv6Packet::parse(payload).is_err(),
+        EtherType::VLAN | EtherType::QINQ => true,
+        _ => false,
     }
 }
 
