@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use overlay_benches::{Contest, Memory, Place, Spread, contests, iproute2_version, size, smoke};
+use overlay_benches::{Contest, Place, Spread, contests, iproute2_version, size, smoke};
 
 /// Measures, the contestants of each contest taking turns, and prints tables.
 #[derive(Parser)]
 struct Arguments {
-    /// Only these contests: checksum, encapsulate, decapsulate, formats, add, dump, delete, gateways, many-gateways, swing,
-    /// vxlan, no-op, move
+    /// Only these contests: checksum, encapsulate, decapsulate, encapsulate-all, decapsulate-all, add, dump, delete,
+    /// gateways, many-gateways, swing, vxlan, no-op, move
     only: Vec<String>,
     /// How often each contestant runs
     #[arg(long, default_value_t = 7)]
@@ -39,16 +39,6 @@ const CONTESTS: [(&str, Make, u32); 9] = [
     ("move", contests::move_peer, 10_000),
 ];
 
-type MakeAll = fn() -> Result<Vec<Contest<Memory>>>;
-
-/// What needs none, each for several sizes of packets.
-const IN_MEMORY: [(&str, MakeAll); 4] = [
-    ("checksum", contests::checksums),
-    ("encapsulate", contests::encapsulations),
-    ("decapsulate", contests::decapsulations),
-    ("formats", contests::formats),
-];
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let asked =
@@ -59,9 +49,9 @@ fn main() -> Result<()> {
     let rounds = if smoke() { 0 } else { arguments.rounds };
     println!("{}\n", machine());
     let mut claims = Vec::new();
-    for (_, make) in IN_MEMORY.into_iter().filter(|(id, _)| asked(id)) {
-        for contest in make()? {
-            claims.extend(table(contest, rounds)?);
+    for packets in contests::ABOUT_PACKETS.iter().filter(|packets| asked(packets.id)) {
+        for &size in packets.sizes {
+            claims.extend(table((packets.of)(size)?, rounds)?);
         }
     }
     for (_, make, count) in CONTESTS.into_iter().filter(|(id, ..)| asked(id)) {

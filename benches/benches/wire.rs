@@ -5,15 +5,9 @@ use overlay_benches::{contests, criterion_group};
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let all = [
-        contests::checksums,
-        contests::encapsulations,
-        contests::decapsulations,
-        contests::formats,
-    ];
-    for contests in all {
-        for mut contest in contests()? {
-            criterion_group(&mut criterion, &mut contest);
+    for packets in contests::ABOUT_PACKETS {
+        for &size in packets.sizes {
+            criterion_group(&mut criterion, &mut (packets.of)(size)?);
         }
     }
     criterion.final_summary();

@@ -37,7 +37,10 @@ impl Place for Lab {
 
 /// Nothing but memory. Turns are short and many, so that whatever else the machine does hits all contestants alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory;
+pub struct Memory {
+    /// How many objects are worked on in a turn.
+    objects: u64,
+}
 
 impl Place for Memory {
     const TURNS: usize = 31;
@@ -124,7 +127,15 @@ impl Contest<Memory> {
     /// A contest without contestants that needs nothing but memory, with `objects` of them worked on in each turn.
     #[must_use]
     pub fn in_memory(id: &'static str, title: String, objects: u32) -> Self {
-        Self::at(id, title, objects, Memory)
+        let objects = if smoke() { 1 } else { objects };
+        Self::at(id, title, objects, Memory { objects: objects.into() })
+    }
+
+    /// The same contest with so many objects worked on in each turn.
+    #[must_use]
+    pub fn with_objects(mut self, objects: u32) -> Self {
+        (self.objects, self.place.objects) = (objects.into(), objects.into());
+        self
     }
 
     /// The same contest with one more contestant. `run` does the job for `batch` objects; in a turn it is called as often
@@ -136,8 +147,8 @@ impl Contest<Memory> {
         batch: u32,
         mut run: impl FnMut() -> T + 'static,
     ) -> Self {
-        let calls = if smoke() { 1 } else { self.objects / u64::from(batch) };
-        self.with(name, move |_| {
+        self.with(name, move |memory| {
+            let calls = memory.objects.div_ceil(batch.into());
             let start = Instant::now();
             for _ in 0..calls {
                 black_box(run());

@@ -7,11 +7,6 @@ mod formats;
 mod others;
 mod ring;
 
-pub use self::checksum::checksums;
-pub use self::decapsulate::decapsulations;
-pub use self::encapsulate::encapsulations;
-pub use self::formats::formats;
-
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
@@ -23,12 +18,51 @@ use overlay_wire::udp::UdpHeader;
 use overlay_wire::vxlan::{self, VxlanHeader};
 use overlay_wire::{MacAddr, Vni};
 
+use crate::{Contest, Memory};
+
 /// So many objects a turn works on, if they are small: some hundred microseconds of work.
 const OBJECTS: u32 = 64 * 512;
 /// Packets in a batch, and in memory.
 const BATCH: u32 = 64;
 /// Bytes of inner packets.
-const SIZES: [usize; 3] = [64, 1_400, 9_000];
+const SIZES: &[usize] = &[64, 1_400, 9_000];
+
+/// A contest about packets, which needs no kernel.
+#[derive(Clone, Copy)]
+pub struct PacketContest {
+    /// A short name for command lines.
+    pub id: &'static str,
+    /// How large the packets are for which it is held.
+    pub sizes: &'static [usize],
+    /// The one among them for which instructions are counted.
+    pub usual: usize,
+    /// The contest for packets of a size.
+    pub of: fn(usize) -> Result<Contest<Memory>>,
+}
+
+/// All of them.
+pub const ALL: [PacketContest; 5] = [
+    PacketContest {
+        id: "checksum",
+        sizes: &[20, 64, 1_450, 65_536],
+        usual: 1_450,
+        of: checksum::checksum,
+    },
+    PacketContest { id: "encapsulate", sizes: SIZES, usual: 1_400, of: encapsulate::encapsulation },
+    PacketContest { id: "decapsulate", sizes: SIZES, usual: 1_400, of: decapsulate::decapsulation },
+    PacketContest {
+        id: "encapsulate-all",
+        sizes: SIZES,
+        usual: 1_400,
+        of: formats::encapsulation_of_all,
+    },
+    PacketContest {
+        id: "decapsulate-all",
+        sizes: SIZES,
+        usual: 1_400,
+        of: formats::decapsulation_of_all,
+    },
+];
 
 /// Our addresses, and the peer's.
 const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];

@@ -12,7 +12,7 @@ use overlay_wire::vxlan::{self, VxlanPacket};
 
 use super::super::thousands;
 use super::ring::{HEADROOM, Ring};
-use super::{BATCH, HEADERS, OBJECTS, SIZES, VNI, inner_frame, others, vni, vxlan_template};
+use super::{BATCH, HEADERS, OBJECTS, VNI, inner_frame, others, vni, vxlan_template};
 use crate::{Contest, Memory};
 
 const POLICY: &str = "overlay-wire, `decapsulate` under a policy";
@@ -27,11 +27,7 @@ pub(super) type Found<'a> = Option<(u32, &'a [u8])>;
 ///
 /// # Errors
 /// When a contestant does not find the frame, or takes a broken packet for a right one.
-pub fn decapsulations() -> Result<Vec<Contest<Memory>>> {
-    SIZES.into_iter().map(of).collect()
-}
-
-fn of(len: usize) -> Result<Contest<Memory>> {
+pub(super) fn decapsulation(len: usize) -> Result<Contest<Memory>> {
     let title = format!("VXLAN decapsulation, frames of {} bytes", thousands(len as u32));
     let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(vni()?), group_policy: false };
     let policy = Policy::new(Framing::Ethernet, accept);

@@ -9,7 +9,7 @@ use overlay_wire::vxlan;
 
 use super::super::thousands;
 use super::ring::{HEADROOM, Ring};
-use super::{BATCH, HEADERS, OBJECTS, SIZES, inner_frame, others, vni, vxlan_template};
+use super::{BATCH, HEADERS, OBJECTS, inner_frame, others, vni, vxlan_template};
 use crate::{Contest, Memory};
 
 const FLOW: &str = "overlay-wire, `encapsulate_flow`, the flow's hash given";
@@ -22,11 +22,7 @@ const BUILDER: &str = "etherparse, builder";
 ///
 /// # Errors
 /// When a contestant's packet is not accepted.
-pub fn encapsulations() -> Result<Vec<Contest<Memory>>> {
-    SIZES.into_iter().map(of).collect()
-}
-
-fn of(len: usize) -> Result<Contest<Memory>> {
+pub(super) fn encapsulation(len: usize) -> Result<Contest<Memory>> {
     let title = format!("VXLAN encapsulation, frames of {} bytes", thousands(len as u32));
     let mut contest = Contest::in_memory("encapsulate", title, OBJECTS);
 

@@ -12,7 +12,7 @@ use overlay_wire::{gue, ip_in_udp, vxlan_gpe};
 
 use super::super::thousands;
 use super::ring::{HEADROOM, Ring};
-use super::{ADDRESSES, BATCH, OBJECTS, SIZES, inner_frame, inner_packet, vni};
+use super::{ADDRESSES, BATCH, OBJECTS, inner_frame, inner_packet, vni};
 use crate::{Contest, Memory};
 
 const V4: [Ipv4Addr; 2] = [
@@ -22,24 +22,26 @@ const V4: [Ipv4Addr; 2] = [
 const V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)];
 
-/// Every encapsulation, in and out, one packet at a time and in batches, as the templates and policies come.
+/// Into every encapsulation, one packet at a time and in batches, with templates and policies as they come.
 ///
 /// # Errors
 /// When a packet does not come out as it went in.
-pub fn formats() -> Result<Vec<Contest<Memory>>> {
-    let mut contests = Vec::new();
-    for len in SIZES {
-        let of = thousands(len as u32);
-        let title = |what| format!("{what} of packets of {of} bytes, every format");
-        let mut into = Contest::in_memory("formats", title("Encapsulation"), OBJECTS);
-        let mut out = Contest::in_memory("formats", title("Decapsulation"), OBJECTS);
-        for format in all()? {
-            into = format.enter(into, len)?;
-            out = format.leave(out, len)?;
-        }
-        contests.extend([into, out]);
-    }
-    Ok(contests)
+pub(super) fn encapsulation_of_all(len: usize) -> Result<Contest<Memory>> {
+    let title =
+        format!("Encapsulation of packets of {} bytes, every format", thousands(len as u32));
+    let contest = Contest::in_memory("encapsulate-all", title, OBJECTS);
+    all()?.iter().try_fold(contest, |contest, format| format.enter(contest, len))
+}
+
+/// Likewise, the other way.
+///
+/// # Errors
+/// As [`encapsulation_of_all`].
+pub(super) fn decapsulation_of_all(len: usize) -> Result<Contest<Memory>> {
+    let title =
+        format!("Decapsulation of packets of {} bytes, every format", thousands(len as u32));
+    let contest = Contest::in_memory("decapsulate-all", title, OBJECTS);
+    all()?.iter().try_fold(contest, |contest, format| format.leave(contest, len))
 }
 
 struct Format {
