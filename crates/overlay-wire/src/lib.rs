@@ -12,6 +12,7 @@ mod overhead;
 mod vni;
 
 pub mod checksum;
+pub mod dissect;
 pub mod ethernet;
 pub mod ip;
 pub mod ipv4;
