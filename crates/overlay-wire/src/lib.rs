@@ -14,11 +14,18 @@ mod vni;
 pub mod checksum;
 pub mod dissect;
 pub mod ethernet;
+pub mod geneve;
+pub mod gre;
+pub mod gue;
 pub mod ip;
+pub mod ip_in_ip;
+pub mod ip_in_udp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod isatap;
 pub mod udp;
 pub mod vxlan;
+pub mod vxlan_gpe;
 
 pub use error::{Error, Expected};
 pub use ip::IpVersion;
