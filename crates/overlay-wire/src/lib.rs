@@ -8,9 +8,11 @@ extern crate std;
 mod error;
 mod field;
 mod mac;
+mod option;
 mod overhead;
 mod vni;
 
+pub mod arp;
 pub mod checksum;
 pub mod dissect;
 pub mod ethernet;
@@ -23,7 +25,9 @@ pub mod ip_in_udp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod isatap;
+pub mod tcp;
 pub mod udp;
+pub mod vlan;
 pub mod vxlan;
 pub mod vxlan_gpe;
 
