@@ -39,15 +39,24 @@
 
 use core::fmt;
 
+use crate::arp::{self, ArpPacket};
 use crate::checksum::{self, PseudoHeader};
 use crate::error::Error;
-use crate::ethernet::{EtherType, EthernetFrame};
+use crate::ethernet::{self, EtherType, EthernetFrame};
+use crate::field;
+use crate::geneve::{self, GenevePacket};
+use crate::gre::GrePacket;
+use crate::gue::{self, GueContent, GuePacket};
 use crate::ip::{self, IpProtocol, IpVersion};
+use crate::ip_in_udp;
 use crate::ipv4::Ipv4Packet;
+use crate::ipv6::extension::Extension;
 use crate::ipv6::{self, Ipv6Packet};
+use crate::tcp::TcpPacket;
 use crate::udp::{self, UdpPacket};
+use crate::vlan::{self, VlanPacket};
 use crate::vxlan::{self, VxlanPacket};
-use crate::{ethernet, field};
+use crate::vxlan_gpe::{self, NextProtocol, VxlanGpePacket};
 
 mod line;
 mod tree;
@@ -71,6 +80,12 @@ pub enum Start {
 pub enum UdpPayload {
     /// An Ethernet frame behind a VXLAN header (RFC 7348).
     Vxlan,
+    /// A frame or a packet behind a VXLAN-GPE header (draft-ietf-nvo3-vxlan-gpe-13).
+    VxlanGpe,
+    /// A frame or a packet behind a Geneve header (RFC 8926).
+    Geneve,
+    /// A packet behind a GUE header, or an IP packet alone (draft-ietf-intarea-gue-09).
+    Gue,
     /// An IP packet and nothing else, as Flannel's udp backend and FOU send it.
     Ip,
 }
@@ -79,7 +94,10 @@ pub enum UdpPayload {
 pub const PORTS: &[(u16, UdpPayload)] = &[
     (vxlan::PORT, UdpPayload::Vxlan),
     (vxlan::LINUX_PORT, UdpPayload::Vxlan),
-    (8285, UdpPayload::Ip),
+    (vxlan_gpe::PORT, UdpPayload::VxlanGpe),
+    (geneve::PORT, UdpPayload::Geneve),
+    (gue::PORT, UdpPayload::Gue),
+    (ip_in_udp::FLANNEL_PORT, UdpPayload::Ip),
 ];
 
 /// How many layers are looked at unless a [`Dissector`] is told otherwise: seven VXLAN tunnels in each other.
@@ -234,14 +252,30 @@ pub struct Layer<'a> {
 pub enum Kind<'a> {
     /// An Ethernet frame.
     Ethernet(EthernetFrame<'a>),
+    /// A VLAN tag.
+    Vlan(VlanPacket<'a>),
+    /// An ARP packet.
+    Arp(ArpPacket<'a>),
     /// An IPv4 packet.
     Ipv4(Ipv4Packet<'a>),
     /// An IPv6 packet.
     Ipv6(Ipv6Packet<'a>),
+    /// An extension header of IPv6.
+    Extension(Extension<'a>),
     /// A UDP datagram.
     Udp(UdpPacket<'a>),
+    /// A TCP segment.
+    Tcp(TcpPacket<'a>),
     /// A VXLAN packet.
     Vxlan(VxlanPacket<'a>),
+    /// A VXLAN-GPE packet.
+    VxlanGpe(VxlanGpePacket<'a>),
+    /// A Geneve packet.
+    Geneve(GenevePacket<'a>),
+    /// A GRE packet.
+    Gre(GrePacket<'a>),
+    /// A GUE packet of variant 0; variant 1 has no header.
+    Gue(GuePacket<'a>),
     /// Bytes that are not looked into.
     Payload,
     /// Bytes that are not the header that should be here.
@@ -256,10 +290,22 @@ impl Layer<'_> {
     pub const fn name(&self) -> &'static str {
         match self.kind {
             Kind::Ethernet(_) => "Ethernet",
+            Kind::Vlan(_) => "VLAN",
+            Kind::Arp(_) => "ARP",
             Kind::Ipv4(_) => "IPv4",
             Kind::Ipv6(_) => "IPv6",
+            Kind::Extension(Extension::HopByHop(_)) => "hop-by-hop options",
+            Kind::Extension(Extension::Routing(_)) => "routing header",
+            Kind::Extension(Extension::Fragment(_)) => "fragment header",
+            Kind::Extension(Extension::Authentication(_)) => "authentication header",
+            Kind::Extension(Extension::DestinationOptions(_)) => "destination options",
             Kind::Udp(_) => "UDP",
+            Kind::Tcp(_) => "TCP",
             Kind::Vxlan(_) => "VXLAN",
+            Kind::VxlanGpe(_) => "VXLAN-GPE",
+            Kind::Geneve(_) => "Geneve",
+            Kind::Gre(_) => "GRE",
+            Kind::Gue(_) => "GUE",
             Kind::Payload => "payload",
             Kind::Malformed(error) => error.header,
             Kind::TooDeep => "too deep",
@@ -289,16 +335,21 @@ impl Layer<'_> {
             }
             Kind::Udp(packet) if packet.checksum() == 0 => Some(ChecksumState::None),
             Kind::Udp(packet) => {
-                Some(self.over_all(packet.checksum(), packet.length().into(), IpProtocol::UDP))
+                let length = packet.length().into();
+                Some(self.with_addresses(packet.checksum(), length, IpProtocol::UDP))
             }
+            Kind::Tcp(packet) => {
+                Some(self.with_addresses(packet.checksum(), self.length, IpProtocol::TCP))
+            }
+            Kind::Gre(packet) => Some(self.over_all(packet.checksum()?)),
             _ => None,
         }
     }
 
-    /// A checksum over `length` bytes and the pseudo-header.
-    fn over_all(&self, found: u16, length: usize, protocol: IpProtocol) -> ChecksumState {
-        let (Some(addresses), Some(bytes), Ok(length)) =
-            (&self.addresses, self.bytes.get(..length), u32::try_from(length))
+    /// A checksum over the first `length` bytes and the pseudo-header.
+    fn with_addresses(&self, found: u16, length: usize, protocol: IpProtocol) -> ChecksumState {
+        let (Some(addresses), Some(bytes), Ok(length), false) =
+            (&self.addresses, self.bytes.get(..length), u32::try_from(length), self.in_fragment)
         else {
             return ChecksumState::Unknown(found);
         };
@@ -309,6 +360,14 @@ impl Layer<'_> {
             }
             state => state,
         }
+    }
+
+    /// A checksum over all bytes.
+    fn over_all(&self, found: u16) -> ChecksumState {
+        if self.bytes.len() < self.length || self.in_fragment {
+            return ChecksumState::Unknown(found);
+        }
+        ChecksumState::of(found, checksum::of(self.bytes))
     }
 }
 
@@ -380,11 +439,19 @@ enum Next {
     Nothing,
     Payload,
     Ethernet,
+    Vlan,
+    Arp,
     Ip,
     Ipv4,
     Ipv6,
+    Extension(IpProtocol),
     Udp,
+    Tcp,
     Vxlan,
+    VxlanGpe,
+    Geneve,
+    Gre,
+    Gue,
 }
 
 impl Next {
@@ -392,6 +459,8 @@ impl Next {
         match ether_type {
             EtherType::IPV4 => Self::Ipv4,
             EtherType::IPV6 => Self::Ipv6,
+            EtherType::ARP => Self::Arp,
+            EtherType::VLAN | EtherType::QINQ => Self::Vlan,
             EtherType::ETHERNET => Self::Ethernet,
             _ => Self::Payload,
         }
@@ -402,7 +471,14 @@ impl Next {
             IpProtocol::IPV4 => Self::Ipv4,
             IpProtocol::IPV6 => Self::Ipv6,
             IpProtocol::UDP => Self::Udp,
+            IpProtocol::TCP => Self::Tcp,
+            IpProtocol::GRE => Self::Gre,
             IpProtocol::ETHERNET => Self::Ethernet,
+            IpProtocol::HOP_BY_HOP
+            | IpProtocol::ROUTING
+            | IpProtocol::FRAGMENT
+            | IpProtocol::AUTHENTICATION
+            | IpProtocol::DESTINATION_OPTIONS => Self::Extension(protocol),
             IpProtocol::NO_NEXT_HEADER => Self::Nothing,
             _ => Self::Payload,
         }
@@ -463,13 +539,9 @@ impl<'a> Iterator for Layers<'a, '_> {
 impl<'a> Layers<'a, '_> {
     fn read(&mut self, next: Next) -> Result<Read<'a>, Error> {
         match next {
-            Next::Nothing | Next::Payload => Ok(Read {
-                kind: Kind::Payload,
-                header_len: 0,
-                payload: &[],
-                payload_len: 0,
-                next: Next::Nothing,
-            }),
+            Next::Nothing | Next::Payload => {
+                Ok(self.fixed(Kind::Payload, 0, self.bytes, Next::Nothing))
+            }
             Next::Ethernet => self.ethernet(),
             Next::Ip => match ip::ip_version(self.bytes)? {
                 IpVersion::V4 => self.ipv4(),
@@ -477,8 +549,27 @@ impl<'a> Layers<'a, '_> {
             },
             Next::Ipv4 => self.ipv4(),
             Next::Ipv6 => self.ipv6(),
+            Next::Vlan => self.vlan(),
+            Next::Arp => {
+                let packet = ArpPacket::parse(self.bytes)?;
+                Ok(self.fixed(Kind::Arp(packet), arp::LEN, &[], Next::Nothing))
+            }
+            Next::Extension(protocol) => self.extension(protocol),
             Next::Udp => self.udp(),
+            Next::Tcp => {
+                let packet = TcpPacket::parse(self.bytes)?;
+                let header_len = packet.header_len();
+                Ok(self.fixed(Kind::Tcp(packet), header_len, packet.payload(), Next::Payload))
+            }
             Next::Vxlan => self.vxlan(),
+            Next::VxlanGpe => self.vxlan_gpe(),
+            Next::Geneve => self.geneve(),
+            Next::Gre => self.gre(),
+            // Variant 1 is an IP packet, the variant the first two bits of its version.
+            Next::Gue if self.bytes.first().is_some_and(|first| first >> 6 == 1) => {
+                self.read(Next::Ip)
+            }
+            Next::Gue => self.gue(),
         }
     }
 
@@ -491,6 +582,12 @@ impl<'a> Layers<'a, '_> {
             payload_len: self.total.saturating_sub(ethernet::LEN),
             next: Next::of_ether_type(frame.ether_type()),
         })
+    }
+
+    fn vlan(&self) -> Result<Read<'a>, Error> {
+        let packet = VlanPacket::parse(self.bytes)?;
+        let next = Next::of_ether_type(packet.ether_type());
+        Ok(self.fixed(Kind::Vlan(packet), vlan::LEN, packet.payload(), next))
     }
 
     fn ipv4(&mut self) -> Result<Read<'a>, Error> {
@@ -521,6 +618,27 @@ impl<'a> Layers<'a, '_> {
         })
     }
 
+    fn extension(&mut self, protocol: IpProtocol) -> Result<Read<'a>, Error> {
+        let Some(extension) = Extension::parse(protocol, self.bytes)? else {
+            return Ok(self.fixed(Kind::Payload, 0, self.bytes, Next::Nothing));
+        };
+        let mut next = Next::of_ip_protocol(extension.next_header());
+        match extension {
+            // The checksums further on are made with the address at the end of the route.
+            Extension::Routing(packet) if packet.segments_left() > 0 => self.addresses = None,
+            Extension::Fragment(packet) => {
+                self.in_fragment |= packet.more_fragments() || packet.fragment_offset() > 0;
+                if packet.fragment_offset() > 0 {
+                    next = Next::Payload;
+                }
+            }
+            _ => {}
+        }
+        let payload = extension.payload();
+        let header_len = self.bytes.len().saturating_sub(payload.len());
+        Ok(self.fixed(Kind::Extension(extension), header_len, payload, next))
+    }
+
     fn udp(&self) -> Result<Read<'a>, Error> {
         let packet = UdpPacket::parse_cut(self.bytes)?;
         let carried = self.ports.iter().find(|(port, _)| *port == packet.dst_port());
@@ -535,6 +653,9 @@ impl<'a> Layers<'a, '_> {
                     Next::Payload
                 }
                 Some((_, UdpPayload::Vxlan)) => Next::Vxlan,
+                Some((_, UdpPayload::VxlanGpe)) => Next::VxlanGpe,
+                Some((_, UdpPayload::Geneve)) => Next::Geneve,
+                Some((_, UdpPayload::Gue)) => Next::Gue,
                 Some((_, UdpPayload::Ip)) => Next::Ip,
                 None => Next::Payload,
             },
@@ -544,6 +665,38 @@ impl<'a> Layers<'a, '_> {
     fn vxlan(&self) -> Result<Read<'a>, Error> {
         let packet = VxlanPacket::parse(self.bytes)?;
         Ok(self.fixed(Kind::Vxlan(packet), vxlan::LEN, packet.payload(), Next::Ethernet))
+    }
+
+    fn vxlan_gpe(&self) -> Result<Read<'a>, Error> {
+        let packet = VxlanGpePacket::parse(self.bytes)?;
+        let next = match packet.next_protocol() {
+            None | Some(NextProtocol::ETHERNET) => Next::Ethernet,
+            Some(NextProtocol::IPV4) => Next::Ipv4,
+            Some(NextProtocol::IPV6) => Next::Ipv6,
+            Some(_) => Next::Payload,
+        };
+        Ok(self.fixed(Kind::VxlanGpe(packet), vxlan_gpe::LEN, packet.payload(), next))
+    }
+
+    fn geneve(&self) -> Result<Read<'a>, Error> {
+        let packet = GenevePacket::parse(self.bytes)?;
+        let next = Next::of_ether_type(packet.protocol());
+        Ok(self.fixed(Kind::Geneve(packet), packet.header_len(), packet.payload(), next))
+    }
+
+    fn gre(&self) -> Result<Read<'a>, Error> {
+        let packet = GrePacket::parse(self.bytes)?;
+        let next = Next::of_ether_type(packet.protocol());
+        Ok(self.fixed(Kind::Gre(packet), packet.header_len(), packet.payload(), next))
+    }
+
+    fn gue(&self) -> Result<Read<'a>, Error> {
+        let packet = GuePacket::parse(self.bytes)?;
+        let next = match packet.content() {
+            GueContent::Data(protocol) => Next::of_ip_protocol(protocol),
+            GueContent::Control(_) => Next::Payload,
+        };
+        Ok(self.fixed(Kind::Gue(packet), packet.header_len(), packet.payload(), next))
     }
 
     /// A header that says nothing about the length of its payload.

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::{Kind, Layer, Layers};
+use crate::ethernet::EtherType;
 use crate::overhead::Encapsulation;
 
 /// The outermost encapsulation of a packet: who carries what for whom.
@@ -42,7 +43,7 @@ impl Tunnel {
             if let Some(tunnel) = &mut tunnel {
                 // Behind the encapsulation: Ethernet and its tags, until there is what they carry.
                 match layer.kind {
-                    Kind::Ethernet(_) => tunnel.inner_len = payload_len(&layer),
+                    Kind::Ethernet(_) | Kind::Vlan(_) => tunnel.inner_len = payload_len(&layer),
                     _ => {
                         tunnel.inner = addresses(&layer);
                         tunnel.inner_len = ip_len(&layer);
@@ -65,6 +66,13 @@ impl Tunnel {
                 }
                 (Kind::Ipv4(_) | Kind::Ipv6(_), Some(_)) => (Encapsulation::IpInIp, None),
                 (Kind::Vxlan(packet), _) => (Encapsulation::Vxlan, Some(packet.vni().get())),
+                (Kind::VxlanGpe(packet), _) => (Encapsulation::VxlanGpe, Some(packet.vni().get())),
+                (Kind::Geneve(packet), _) => (Encapsulation::Geneve, Some(packet.vni().get())),
+                (Kind::Gre(packet), _) if packet.protocol() == EtherType::ETHERNET => {
+                    (Encapsulation::GreTap, packet.key())
+                }
+                (Kind::Gre(packet), _) => (Encapsulation::Gre, packet.key()),
+                (Kind::Gue(_), _) => (Encapsulation::Gue, None),
                 _ => continue,
             };
             let (src, dst, outer_len) = outer?;

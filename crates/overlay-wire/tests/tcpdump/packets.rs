@@ -2,13 +2,22 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use overlay_wire::arp::ArpHeader;
+use overlay_wire::checksum::PseudoHeader;
 use overlay_wire::dissect::Start;
 use overlay_wire::ethernet::{EtherType, EthernetHeader};
+use overlay_wire::geneve::{GeneveHeader, GeneveOption, GeneveOptions};
+use overlay_wire::gre::GreHeader;
+use overlay_wire::gue::GueHeader;
 use overlay_wire::ip::IpProtocol;
 use overlay_wire::ipv4::Ipv4Header;
 use overlay_wire::ipv6::Ipv6Header;
+use overlay_wire::ipv6::extension::{FragmentHeader, Ipv6Option, OptionsHeader};
+use overlay_wire::tcp::{TcpFlags, TcpHeader};
 use overlay_wire::udp::UdpHeader;
+use overlay_wire::vlan::VlanHeader;
 use overlay_wire::vxlan::VxlanHeader;
+use overlay_wire::vxlan_gpe::{NextProtocol, VxlanGpeHeader};
 use overlay_wire::{IpVersion, MacAddr, Vni};
 
 /// A packet, and how it is to be compared.
@@ -56,7 +65,49 @@ impl Case {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [ip(), udp(), tunnels(), lies()].into_iter().flatten().collect()
+    [
+        link(),
+        ip(),
+        extensions(),
+        udp(),
+        tcp(),
+        tunnels(),
+        gre(),
+        geneve(),
+        vxlan_gpe(),
+        gue(),
+        lies(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn link() -> Vec<Case> {
+    let packet = v4(IpProtocol(99), b"abc");
+    let vlan = |pcp, dei, vid, ether_type, payload: &[u8]| {
+        let header = VlanHeader { pcp, dei, vid, ether_type };
+        emit(header.header_len(), payload, |packet| header.emit(packet))
+    };
+    let tagged = vlan(3, false, 5, EtherType::IPV4, &packet);
+    let twice = vlan(0, true, 4094, EtherType::VLAN, &tagged);
+    let [src, dst] = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+    let request = ArpHeader::request(src, V4[0], V4[1]);
+    let known = ArpHeader { target_mac: dst, ..request };
+    let reply = request.reply(dst).unwrap();
+    let arp = |name, header: ArpHeader| {
+        Case::ethernet(name, ethernet(EtherType::ARP, &header.to_bytes()))
+    };
+    let padded = [ethernet(EtherType::ARP, &request.to_bytes()), vec![0; 18]].concat();
+    vec![
+        Case::ethernet("a VLAN", ethernet(EtherType::VLAN, &tagged)),
+        Case::ethernet("two VLANs", ethernet(EtherType::QINQ, &twice)),
+        arp("an ARP request", request),
+        arp("an ARP request to somebody", known),
+        arp("an ARP reply", reply),
+        arp("an ARP announcement", ArpHeader::announcement(src, V4[0])),
+        Case::ethernet("an ARP request with padding", padded),
+    ]
 }
 
 fn ip() -> Vec<Case> {
@@ -80,6 +131,83 @@ fn ip() -> Vec<Case> {
         Case::ethernet("IPv6 on Ethernet", ethernet(EtherType::IPV6, &v6(unknown, b"abc"))),
         Case::ethernet("an unknown EtherType", ethernet(EtherType(0x88cd), b"abc")),
     ]
+}
+
+fn extensions() -> Vec<Case> {
+    let datagram = udp_datagram(1000, 1001, b"abcd");
+    let inner = v4(IpProtocol::UDP, &datagram);
+    let options = |next_header, options: &[u8], payload: &[u8]| {
+        let header = OptionsHeader { next_header, options };
+        emit(header.header_len(), payload, |packet| header.emit(packet))
+    };
+    let limited = options(IpProtocol::IPV4, &Ipv6Option::tunnel_encapsulation_limit(4), &inner);
+    let alert = options(IpProtocol::UDP, &[5, 2, 0, 0], &datagram);
+    let unknown = options(IpProtocol(99), &[], b"abc");
+    let fragment = |fragment_offset, more_fragments| {
+        let header = FragmentHeader {
+            next_header: IpProtocol::UDP,
+            fragment_offset,
+            more_fragments,
+            identification: 7,
+        };
+        emit(header.header_len(), &datagram, |packet| header.emit(packet))
+    };
+    let authentication = [b"\x11\x04\0\0\0\0\0\x01\0\0\0\x02ABCDEFGHIJKL", &datagram[..]].concat();
+    let routing = [&b"\x11\x02\x04\x01\0\0\0\0"[..], &V6[1].octets(), &datagram].concat();
+    vec![
+        Case::ip("the encapsulation limit", v6(IpProtocol::DESTINATION_OPTIONS, &limited)),
+        Case::ip("a router alert", v6(IpProtocol::HOP_BY_HOP, &alert)),
+        Case::ip("something behind options", v6(IpProtocol::DESTINATION_OPTIONS, &unknown)),
+        Case::ip("an atomic fragment", v6(IpProtocol::FRAGMENT, &fragment(0, false))),
+        Case::ip("the first fragment in IPv6", v6(IpProtocol::FRAGMENT, &fragment(0, true))),
+        Case::ip("the last fragment in IPv6", v6(IpProtocol::FRAGMENT, &fragment(4, false))),
+        Case::ip("authentication", v6(IpProtocol::AUTHENTICATION, &authentication)),
+        Case::ip("authentication in IPv4", v4(IpProtocol::AUTHENTICATION, &authentication)),
+        Case::ip("a route", v6(IpProtocol::ROUTING, &routing)).instead(
+            "IP6 fd00::1 > fd00::2: RT6 (len=2, type=4, segleft=1) 1000 > 1001: UDP, length 4",
+        ),
+    ]
+}
+
+fn tcp() -> Vec<Case> {
+    let syn = b"\x02\x04\x05\xb4\x04\x02\x08\x0a\0\0\0\x01\0\0\0\0\x01\x03\x03\x07";
+    let stamps = b"\x01\x01\x08\x0a\0\0\0\x01\0\0\0\x02";
+    let sack = b"\x01\x01\x05\x12\0\0\0\x09\0\0\0\x0b\0\0\0\x0d\0\0\0\x0f";
+    let unknown = b"\xfd\x04\x01\x02\xc8\x02\0\0";
+    let [fin, push, urgent, ack] = [TcpFlags::FIN, TcpFlags::PSH, TcpFlags::URG, TcpFlags::ACK];
+    let ecn = TcpFlags::ECE | TcpFlags::CWR;
+    let segments: [(&str, TcpFlags, &[u8], &[u8]); 10] = [
+        ("SYN", TcpFlags::SYN, syn, b""),
+        ("SYN, ACK", TcpFlags::SYN | ack, syn, b""),
+        ("SYN with ECN", TcpFlags::SYN | ecn, b"", b""),
+        ("data", push | ack, stamps, b"abc"),
+        ("FIN", fin | ack, stamps, b""),
+        ("a gap", ack, sack, b""),
+        ("RST", TcpFlags::RST, b"", b""),
+        ("urgent data", ack | urgent, b"", b"abc"),
+        ("no flags", TcpFlags::default(), b"", b""),
+        ("unknown options", ack, unknown, b""),
+    ];
+    let mut cases = Vec::new();
+    for (name, flags, options, payload) in segments {
+        for version in IpVersion::ALL {
+            let header = TcpHeader {
+                src_port: 40_000,
+                dst_port: 40_001,
+                sequence: u32::MAX - 1,
+                acknowledgment: 0x1234_5678,
+                flags,
+                window: 502,
+                urgent: 3,
+                options,
+            };
+            let addresses = PseudoHeader::V4 { src: V4[0], dst: V4[1] };
+            let segment =
+                emit(header.header_len(), payload, |packet| header.emit(packet, &addresses));
+            cases.push(Case::ip(name, ip_packet(version, IpProtocol::TCP, &segment)));
+        }
+    }
+    cases
 }
 
 fn udp() -> Vec<Case> {
@@ -121,6 +249,93 @@ fn tunnels() -> Vec<Case> {
         cases.push(linux.options(&["-T", "vxlan"]));
     }
     cases
+}
+
+/// What an encapsulation may carry: its EtherType and itself, the last of an EtherType that nobody knows.
+fn carried() -> [(EtherType, Vec<u8>); 4] {
+    let datagram = udp_datagram(1000, 1001, b"abcd");
+    let packet = v4(IpProtocol::UDP, &datagram);
+    [
+        (EtherType::IPV6, v6(IpProtocol::UDP, &datagram)),
+        (EtherType::ETHERNET, ethernet(EtherType::IPV4, &packet)),
+        (EtherType::IPV4, packet),
+        (EtherType(0x88be), b"abc".to_vec()),
+    ]
+}
+
+/// As an IP packet, and in an Ethernet frame.
+fn both(name: &'static str, version: IpVersion, packet: Vec<u8>) -> [Case; 2] {
+    let frame = ethernet(EtherType::ip(version), &packet);
+    [Case::ip(name, packet), Case::ethernet(name, frame)]
+}
+
+fn gre() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (protocol, carried) in carried() {
+        for version in IpVersion::ALL {
+            for (checksum, key, sequence) in
+                [(false, None, None), (false, Some(5), None), (true, Some(0x1234), Some(6))]
+            {
+                let header = GreHeader { protocol, checksum, key, sequence };
+                let packet = emit(header.header_len(), &carried, |packet| header.emit(packet));
+                let packet = ip_packet(version, IpProtocol::GRE, &packet);
+                cases.extend(both("GRE", version, packet));
+            }
+        }
+    }
+    cases
+}
+
+fn geneve() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut buffer = [0; 8];
+    let option = GeneveOption { class: 0x0102, option_type: 0x81, data: b"data" };
+    let some = GeneveOptions::emit(&[option], &mut buffer).unwrap();
+    for (protocol, carried) in carried() {
+        for version in IpVersion::ALL {
+            for (control, options) in [(false, GeneveOptions::NONE), (true, some)] {
+                let vni = Vni::new(0x1234).unwrap();
+                let header = GeneveHeader { vni, protocol, control, options };
+                let packet = emit(header.header_len(), &carried, |packet| header.emit(packet));
+                cases.extend(both("Geneve", version, over_udp(version, 6081, &packet)));
+            }
+        }
+    }
+    cases
+}
+
+fn vxlan_gpe() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let [(_, v6), (_, frame), (_, v4), _] = carried();
+    let carried =
+        [(NextProtocol::IPV4, v4), (NextProtocol::IPV6, v6), (NextProtocol::ETHERNET, frame)];
+    for (next_protocol, carried) in carried {
+        for version in IpVersion::ALL {
+            for oam in [false, true] {
+                let vni = Vni::new(0x1234).unwrap();
+                let header = VxlanGpeHeader { oam, ..VxlanGpeHeader::new(vni, next_protocol) };
+                let packet = emit(header.header_len(), &carried, |packet| header.emit(packet));
+                cases.extend(both("VXLAN-GPE", version, over_udp(version, 4790, &packet)));
+            }
+        }
+    }
+    cases
+}
+
+/// tcpdump knows no GUE.
+fn gue() -> Vec<Case> {
+    let inner = v4(IpProtocol::UDP, &udp_datagram(1000, 1001, b"abcd"));
+    let header = GueHeader::new(IpProtocol::IPV4);
+    let packet = emit(header.header_len(), &inner, |packet| header.emit(packet));
+    vec![
+        Case::ip("GUE", over_udp(IpVersion::V4, 6080, &packet)).instead(
+            "IP 10.0.0.1.40000 > 10.0.0.2.6080: GUE, proto ipip, length 36: \
+             IP 10.0.0.1.1000 > 10.0.0.2.1001: UDP, length 4",
+        ),
+        Case::ip("GUE, variant 1", over_udp(IpVersion::V6, 6080, &inner)).instead(
+            "IP6 fd00::1.40000 > fd00::2.6080: IP 10.0.0.1.1000 > 10.0.0.2.1001: UDP, length 4",
+        ),
+    ]
 }
 
 /// Cut packets, and packets whose lengths are wrong.
@@ -167,6 +382,13 @@ fn v6(protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
     emit(header.header_len(), payload, |packet| header.emit(packet))
 }
 
+fn ip_packet(version: IpVersion, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
+    match version {
+        IpVersion::V4 => v4(protocol, payload),
+        IpVersion::V6 => v6(protocol, payload),
+    }
+}
+
 fn fragment(fragment_offset: u16, more_fragments: bool, payload: &[u8]) -> Vec<u8> {
     let header = Ipv4Header {
         dont_fragment: false,
@@ -189,14 +411,10 @@ fn udp_datagram(src_port: u16, dst_port: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 fn over_udp(version: IpVersion, port: u16, payload: &[u8]) -> Vec<u8> {
-    let datagram = udp_datagram(40_000, port, payload);
-    match version {
-        IpVersion::V4 => v4(IpProtocol::UDP, &datagram),
-        IpVersion::V6 => v6(IpProtocol::UDP, &datagram),
-    }
+    ip_packet(version, IpProtocol::UDP, &udp_datagram(40_000, port, payload))
 }
 
 fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
-    let header = VxlanHeader { vni: Vni::new(vni).unwrap() };
+    let header = VxlanHeader::new(Vni::new(vni).unwrap());
     emit(header.header_len(), frame, |packet| header.emit(packet))
 }
