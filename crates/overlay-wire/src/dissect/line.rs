@@ -15,6 +15,8 @@ use crate::ipv6::extension::Extension;
 use crate::mac::MacAddr;
 use crate::tcp::{TcpFlags, TcpOption, TcpPacket};
 
+mod icmp;
+
 pub(super) fn write(
     f: &mut Formatter<'_>,
     layers: Layers<'_, '_>,
@@ -121,6 +123,8 @@ impl Line<'_, '_> {
             }
             Kind::Extension(extension) => self.extension(&extension, layer, next),
             Kind::Tcp(packet) => self.tcp(&packet, layer),
+            Kind::Icmpv4(packet) => icmp::v4(self.f, &packet, layer.length),
+            Kind::Icmpv6(packet) => icmp::v6(self.f, &packet, layer.bytes, layer.length),
             Kind::Vxlan(packet) => {
                 let flags = layer.bytes.first().copied().unwrap_or_default();
                 write!(self.f, "VXLAN, flags [I] ({flags:#04x}), vni {}", packet.vni())?;

@@ -2,10 +2,11 @@
 
 use core::fmt::{self, Formatter};
 
-use super::{Kind, Layer, Layers};
+use super::{Dissector, Kind, Layer, Layers, Start};
 use crate::gue::GueContent;
 use crate::ip::Ecn;
 use crate::ipv6::extension::{Extension, Ipv6Option};
+use crate::ndp::NeighbourPacket;
 
 pub(super) fn write(f: &mut Formatter<'_>, layers: Layers<'_, '_>) -> fmt::Result {
     for (depth, layer) in layers.enumerate() {
@@ -93,6 +94,20 @@ fn fields(f: &mut Formatter<'_>, layer: &Layer<'_>) -> fmt::Result {
                 0 => Ok(()),
                 options => write!(f, ", {options} bytes of options"),
             }
+        }
+        Kind::Icmpv4(packet) => {
+            write!(f, "type {}, code {}", packet.kind(), packet.code())?;
+            about(f, packet.is_error(), packet.payload())
+        }
+        Kind::Icmpv6(packet) => {
+            write!(f, "type {}, code {}", packet.kind(), packet.code())?;
+            if let Ok(neighbour) = NeighbourPacket::parse(layer.bytes) {
+                write!(f, ", target {}", neighbour.target())?;
+                if let Some(mac) = neighbour.link_layer() {
+                    write!(f, " at {mac}")?;
+                }
+            }
+            about(f, packet.is_error(), packet.payload())
         }
         Kind::Vxlan(packet) => {
             write!(f, "vni {}", packet.vni())?;
@@ -182,6 +197,15 @@ fn extension(f: &mut Formatter<'_>, extension: &Extension<'_>) -> fmt::Result {
             write!(f, ", spi {:#010x}, seq {}", packet.spi(), packet.sequence())
         }
     }
+}
+
+/// The packet that an ICMP error is about, as far as it is quoted.
+fn about(f: &mut Formatter<'_>, is_error: bool, quoted: &[u8]) -> fmt::Result {
+    if !is_error {
+        return Ok(());
+    }
+    // A line: a quoted error would not be followed any further.
+    write!(f, ", about {}", Dissector::new(Start::Ip).dissect_cut(quoted, usize::MAX))
 }
 
 fn reserved(f: &mut Formatter<'_>, bits: u64) -> fmt::Result {

@@ -21,6 +21,39 @@ fn a_packet_prints_as_by_tcpdump_with_link_level() -> Result {
     compare(&["-e"], true)
 }
 
+#[test]
+fn a_damaged_packet_prints_something() {
+    for case in cases() {
+        let dissector = Dissector::new(case.start);
+        for len in 0..case.bytes.len() {
+            look_at(&dissector, &case.bytes[..len], case.length);
+            look_at(&dissector, &case.bytes[..len], len);
+        }
+        for bit in 0..case.bytes.len() * 8 {
+            let mut bytes = case.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            look_at(&dissector, &bytes, bytes.len());
+        }
+    }
+}
+
+/// Goes through everything there is to see, and checks that each layer lies behind the one that carries it.
+fn look_at(dissector: &Dissector<'_>, bytes: &[u8], length: usize) {
+    let packet = dissector.dissect_cut(bytes, length);
+    let mut end = 0;
+    for layer in packet.layers() {
+        assert_eq!(layer.offset, end, "{bytes:02x?}");
+        assert!(bytes[layer.offset..].starts_with(layer.bytes), "{bytes:02x?}");
+        end = layer.offset + layer.header_len;
+        assert!(layer.header_len <= layer.bytes.len(), "{bytes:02x?}");
+    }
+    if let Some(tunnel) = packet.tunnel() {
+        assert!(tunnel.outer_len <= length, "{bytes:02x?}");
+    }
+    assert!(length == 0 || !packet.to_string().is_empty(), "{bytes:02x?}");
+    assert_eq!(format!("{packet:#}").lines().count(), packet.layers().count(), "{bytes:02x?}");
+}
+
 fn compare(options: &[&str], link_level: bool) -> Result {
     if Command::new("tcpdump").arg("--version").output().is_err() {
         return Ok(overlay_lab::cannot_run("printing packets", "tcpdump", "no such program")?);

@@ -9,10 +9,13 @@ use overlay_wire::ethernet::{EtherType, EthernetHeader};
 use overlay_wire::geneve::{GeneveHeader, GeneveOption, GeneveOptions};
 use overlay_wire::gre::GreHeader;
 use overlay_wire::gue::GueHeader;
+use overlay_wire::icmpv4::{Icmpv4Header, Icmpv4Unreachable};
+use overlay_wire::icmpv6::{Icmpv6Header, Icmpv6Unreachable};
 use overlay_wire::ip::IpProtocol;
 use overlay_wire::ipv4::Ipv4Header;
 use overlay_wire::ipv6::Ipv6Header;
 use overlay_wire::ipv6::extension::{FragmentHeader, Ipv6Option, OptionsHeader};
+use overlay_wire::ndp::{NeighbourHeader, NeighbourMessage};
 use overlay_wire::tcp::{TcpFlags, TcpHeader};
 use overlay_wire::udp::UdpHeader;
 use overlay_wire::vlan::VlanHeader;
@@ -71,6 +74,8 @@ pub(crate) fn cases() -> Vec<Case> {
         extensions(),
         udp(),
         tcp(),
+        icmpv4(),
+        icmpv6(),
         tunnels(),
         gre(),
         geneve(),
@@ -191,21 +196,87 @@ fn tcp() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, flags, options, payload) in segments {
         for version in IpVersion::ALL {
-            let header = TcpHeader {
-                src_port: 40_000,
-                dst_port: 40_001,
-                sequence: u32::MAX - 1,
-                acknowledgment: 0x1234_5678,
-                flags,
-                window: 502,
-                urgent: 3,
-                options,
-            };
-            let addresses = PseudoHeader::V4 { src: V4[0], dst: V4[1] };
-            let segment =
-                emit(header.header_len(), payload, |packet| header.emit(packet, &addresses));
+            let segment = tcp_segment(flags, options, payload);
             cases.push(Case::ip(name, ip_packet(version, IpProtocol::TCP, &segment)));
         }
+    }
+    cases
+}
+
+fn icmpv4() -> Vec<Case> {
+    let message = |header: Icmpv4Header, payload: &[u8]| {
+        let message = emit(header.header_len(), payload, |packet| header.emit(packet));
+        Case::ip("ICMP", v4(IpProtocol::ICMP, &message))
+    };
+    let [identifier, sequence] = [1708, 26];
+    let mut cases = vec![
+        message(Icmpv4Header::EchoRequest { identifier, sequence }, &[0; 56]),
+        message(Icmpv4Header::EchoReply { identifier, sequence }, b""),
+        message(Icmpv4Header::Other { kind: 42, code: 0, rest: [0; 4] }, b""),
+    ];
+    let about_udp = v4(IpProtocol::UDP, &udp_datagram(1000, 9, b"abcd"));
+    let about_tcp = v4(IpProtocol::TCP, &tcp_segment(TcpFlags::SYN, b"", b""));
+    let about_other = v4(IpProtocol(99), b"abcd");
+    for about in [&about_udp, &about_tcp, &about_other] {
+        for code in (0..=16).filter(|code| *code != 4).map(Icmpv4Unreachable) {
+            cases.push(message(Icmpv4Header::DestinationUnreachable { code }, about));
+        }
+        for mtu in [0, 1400] {
+            cases.push(message(Icmpv4Header::FragmentationNeeded { mtu }, about));
+        }
+        for code in 0..4 {
+            let gateway = Ipv4Addr::new(10, 0, 0, 9);
+            cases.push(message(Icmpv4Header::Redirect { code, gateway }, about));
+        }
+        for code in 0..3 {
+            cases.push(message(Icmpv4Header::TimeExceeded { code }, about));
+        }
+        for code in 0..2 {
+            cases.push(message(Icmpv4Header::ParameterProblem { code, pointer: 5 }, about));
+        }
+    }
+    cases
+}
+
+fn icmpv6() -> Vec<Case> {
+    let addresses = PseudoHeader::V6 { src: V6[0], dst: V6[1] };
+    let message = |header: Icmpv6Header, payload: &[u8]| {
+        let message = emit(header.header_len(), payload, |packet| header.emit(packet, &addresses));
+        Case::ip("ICMPv6", v6(IpProtocol::ICMPV6, &message))
+    };
+    let neighbour = |message, link_layer| {
+        let header = NeighbourHeader { message, target: V6[1], link_layer };
+        let message = emit(header.header_len(), b"", |packet| header.emit(packet, &addresses));
+        Case::ip("neighbour discovery", v6(IpProtocol::ICMPV6, &message))
+    };
+    let [identifier, sequence] = [1708, 26];
+    let mac = Some(MacAddr([2, 0, 0, 0, 0, 1]));
+    let advertisement =
+        NeighbourMessage::Advertisement { router: false, solicited: true, overrides: true };
+    let report = Icmpv6Header::Other { kind: 143, code: 0, rest: [0, 0, 0, 1] };
+    let mut cases = vec![
+        message(Icmpv6Header::EchoRequest { identifier, sequence }, &[0; 56]),
+        message(Icmpv6Header::EchoReply { identifier, sequence }, b""),
+        message(report, &[&[4, 0, 0, 0][..], &V6[1].octets()].concat()),
+        message(Icmpv6Header::Other { kind: 133, code: 0, rest: [0; 4] }, b""),
+        message(Icmpv6Header::Other { kind: 134, code: 0, rest: [0; 4] }, &[0; 8]),
+        neighbour(NeighbourMessage::Solicitation, mac),
+        neighbour(NeighbourMessage::Solicitation, None),
+        neighbour(advertisement, mac),
+    ];
+    let about_udp = v6(IpProtocol::UDP, &udp_datagram(1000, 9, b"abcd"));
+    let about_tcp = v6(IpProtocol::TCP, &tcp_segment(TcpFlags::SYN, b"", b""));
+    for about in [&about_udp, &about_tcp] {
+        for code in (0..5).map(Icmpv6Unreachable) {
+            cases.push(message(Icmpv6Header::DestinationUnreachable { code }, about));
+        }
+        for code in 0..3 {
+            cases.push(message(Icmpv6Header::TimeExceeded { code }, about));
+        }
+        for code in 0..4 {
+            cases.push(message(Icmpv6Header::ParameterProblem { code, pointer: 5 }, about));
+        }
+        cases.push(message(Icmpv6Header::PacketTooBig { mtu: 1280 }, about));
     }
     cases
 }
@@ -408,6 +479,21 @@ fn ethernet(ether_type: EtherType, payload: &[u8]) -> Vec<u8> {
 fn udp_datagram(src_port: u16, dst_port: u16, payload: &[u8]) -> Vec<u8> {
     let header = UdpHeader { src_port, dst_port };
     emit(header.header_len(), payload, |packet| header.emit(packet, None))
+}
+
+fn tcp_segment(flags: TcpFlags, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let header = TcpHeader {
+        src_port: 40_000,
+        dst_port: 40_001,
+        sequence: u32::MAX - 1,
+        acknowledgment: 0x1234_5678,
+        flags,
+        window: 502,
+        urgent: 3,
+        options,
+    };
+    let addresses = PseudoHeader::V4 { src: V4[0], dst: V4[1] };
+    emit(header.header_len(), payload, |packet| header.emit(packet, &addresses))
 }
 
 fn over_udp(version: IpVersion, port: u16, payload: &[u8]) -> Vec<u8> {
