@@ -77,6 +77,8 @@ pub enum Start {
     Ethernet,
     /// With an IP header of either version.
     Ip,
+    /// With what this type says, without a link-layer header: "cooked" captures tell the type beside the packet.
+    EtherType(EtherType),
 }
 
 /// What a UDP datagram may carry of an overlay.
@@ -195,6 +197,7 @@ impl<'a, 'p> Dissection<'a, 'p> {
             next: match self.dissector.start {
                 Start::Ethernet => Next::Ethernet,
                 Start::Ip => Next::Ip,
+                Start::EtherType(ether_type) => Next::of_ether_type(ether_type),
             },
             bytes: self.bytes,
             offset: 0,
