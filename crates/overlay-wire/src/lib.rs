@@ -7,15 +7,20 @@ extern crate std;
 
 mod error;
 mod field;
+mod framing;
 mod mac;
 mod option;
 mod overhead;
 mod vni;
 
 pub mod arp;
+pub mod buffer;
 pub mod checksum;
+pub mod decapsulate;
 pub mod dissect;
+pub mod encapsulate;
 pub mod ethernet;
+pub mod flow;
 pub mod geneve;
 pub mod gre;
 pub mod gue;
@@ -36,6 +41,7 @@ pub mod vxlan;
 pub mod vxlan_gpe;
 
 pub use error::{Error, Expected};
+pub use framing::Framing;
 pub use ip::IpVersion;
 pub use mac::{MacAddr, ParseMacAddrError};
 pub use overhead::Encapsulation;
