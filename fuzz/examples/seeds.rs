@@ -12,9 +12,9 @@ use std::path::Path;
 use overlay_wire::arp::ArpHeader;
 use overlay_wire::checksum::PseudoHeader;
 use overlay_wire::ethernet::{EtherType, EthernetHeader};
-use overlay_wire::geneve::{GeneveHeader, GeneveOption, GeneveOptions};
+use overlay_wire::geneve::{self, GeneveHeader, GeneveOption, GeneveOptions};
 use overlay_wire::gre::GreHeader;
-use overlay_wire::gue::{GueContent, GueHeader};
+use overlay_wire::gue::{self, GueContent, GueHeader};
 use overlay_wire::icmp::{self, IcmpError};
 use overlay_wire::icmpv4::Icmpv4Header;
 use overlay_wire::icmpv6::Icmpv6Header;
@@ -27,8 +27,8 @@ use overlay_wire::tcp::{TcpFlags, TcpHeader};
 use overlay_wire::udp::UdpHeader;
 use overlay_wire::vlan::VlanHeader;
 use overlay_wire::vxlan::{self, GroupPolicy, VxlanHeader};
-use overlay_wire::vxlan_gpe::{NextProtocol, VxlanGpeHeader};
-use overlay_wire::{Error as Malformed, MacAddr, Vni, ip_in_ip, isatap};
+use overlay_wire::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader};
+use overlay_wire::{Error as Malformed, MacAddr, Vni, ip_in_ip, ip_in_udp, isatap};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -70,6 +70,7 @@ fn seeds() -> Result<Vec<Seed>> {
         icmp_messages,
         tunnels,
         round_trips,
+        dissections,
         checksums,
     ] {
         seeds.extend(part()?);
@@ -348,6 +349,71 @@ fn round_trips() -> Result<Vec<Seed>> {
         seed(ROUND, "gretap-in-ipv6", round([0x84, 0x80, 0, 0, 0, 64, 0, 0], &frame6)),
         seed(ROUND, "gue", round([5, 0, 0, 0x40, 0, 64, 0, 0], &inner4)),
         seed(ROUND, "geneve", round([6, 0x80, 0, 0, 0, 64, 0, 0], &frame)),
+    ])
+}
+
+/// Two bytes say what the packet begins with.
+fn dissections() -> Result<Vec<Seed>> {
+    const DISSECT: &[&str] = &["dissect"];
+    let begins =
+        |ether_type: EtherType, packet: &[u8]| [&ether_type.0.to_be_bytes()[..], packet].concat();
+    // Ethernet is tried in any case.
+    let any = EtherType::MPLS;
+    let mut seeds = Vec::new();
+    for Seed { targets, name, bytes } in
+        link()?.into_iter().chain(ipv4_packets()?).chain(ipv6_packets()?)
+    {
+        let ether_type = match targets[0] {
+            "ipv4" => EtherType::IPV4,
+            "ipv6" => EtherType::IPV6,
+            _ => any,
+        };
+        seeds.push(Seed { targets: DISSECT, name, bytes: begins(ether_type, &bytes) });
+    }
+    for (name, port, payload) in over_udp()? {
+        let header = UdpHeader { src_port: 50_000, dst_port: port };
+        let datagram = with(header.header_len(), &payload, |bytes| header.emit(bytes, None))?;
+        let packet = ipv4(Ipv4Header::new(V4.0, V4.1, IpProtocol::UDP), &datagram)?;
+        let packet = ethernet(EtherType::IPV4, &packet)?;
+        seeds.push(Seed { targets: DISSECT, name, bytes: begins(any, &packet) });
+    }
+    for Seed { name, bytes, .. } in transport()?.into_iter().filter(|seed| seed.targets[0] == "tcp")
+    {
+        let packet = ipv4(Ipv4Header::new(V4.0, V4.1, IpProtocol::TCP), &bytes)?;
+        seeds.push(Seed { targets: DISSECT, name, bytes: begins(EtherType::IPV4, &packet) });
+    }
+    for Seed { targets, name, bytes } in icmp_messages()? {
+        let whole = targets.len() == 1;
+        let bytes = match name {
+            _ if whole => begins(any, &bytes),
+            "echo" | "redirect" | "fragmentation-needed" => begins(
+                EtherType::IPV4,
+                &ipv4(Ipv4Header::new(V4.0, V4.1, IpProtocol::ICMP), &bytes)?,
+            ),
+            _ => begins(
+                EtherType::IPV6,
+                &ipv6(Ipv6Header::new(V6.0, V6.1, IpProtocol::ICMPV6), &bytes)?,
+            ),
+        };
+        seeds.push(Seed { targets: DISSECT, name, bytes });
+    }
+    Ok(seeds)
+}
+
+/// Tunnels by the port they are found at.
+fn over_udp() -> Result<Vec<(&'static str, u16, Vec<u8>)>> {
+    let payload = |target: &str, name: &str| -> Result<Vec<u8>> {
+        let seeds = tunnels()?;
+        let seed = seeds.into_iter().find(|seed| seed.targets == [target] && seed.name == name);
+        Ok(seed.ok_or("no such seed")?.bytes)
+    };
+    Ok(vec![
+        ("vxlan", vxlan::PORT, payload("vxlan", "plain")?),
+        ("vxlan-group-policy", vxlan::LINUX_PORT, payload("vxlan", "group-policy")?),
+        ("vxlan-gpe", vxlan_gpe::PORT, payload("vxlan", "gpe")?),
+        ("geneve", geneve::PORT, payload("geneve", "options")?),
+        ("gue", gue::PORT, payload("gue", "ipv4")?),
+        ("ip-in-udp", ip_in_udp::FLANNEL_PORT, payload("gue", "fou-ipv6")?),
     ])
 }
 

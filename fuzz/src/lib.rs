@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use wire::{
-    checksum, encapsulate, ethernet, etherparse_ip, etherparse_link, etherparse_transport, geneve,
-    gre, gue, icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
+    checksum, dissect, encapsulate, ethernet, etherparse_ip, etherparse_link, etherparse_transport,
+    geneve, gre, gue, icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
 };
 
 #[cfg(fuzzing)]
@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gue", run: gue },
     Target { name: "geneve", run: geneve },
     Target { name: "ip_in_ip", run: ip_in_ip },
+    Target { name: "dissect", run: dissect },
     Target { name: "encapsulate", run: encapsulate },
     Target { name: "checksum", run: checksum },
     Target { name: "etherparse_link", run: etherparse_link },

@@ -4,6 +4,7 @@
 //! again over other bytes, and has to read the same then; input that is as we would write it has to come back bit by bit.
 
 mod checksum;
+mod dissect;
 mod encapsulate;
 mod ethernet;
 mod etherparse;
@@ -19,6 +20,7 @@ mod udp;
 mod vxlan;
 
 pub use self::checksum::checksum;
+pub use self::dissect::dissect;
 pub use self::encapsulate::encapsulate;
 pub use self::ethernet::ethernet;
 pub use self::etherparse::{etherparse_ip, etherparse_link, etherparse_transport};

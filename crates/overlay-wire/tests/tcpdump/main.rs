@@ -1,0 +1,111 @@
+//! What a dissected packet prints is what tcpdump prints.
+
+mod packets;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use overlay_wire::dissect::{Dissector, Start};
+
+use crate::packets::{Case, cases};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[test]
+fn a_packet_prints_as_by_tcpdump() -> Result {
+    compare(&[], false)
+}
+
+#[test]
+fn a_packet_prints_as_by_tcpdump_with_link_level() -> Result {
+    compare(&["-e"], true)
+}
+
+#[test]
+fn a_damaged_packet_prints_something() {
+    for case in cases() {
+        let dissector = Dissector::new(case.start);
+        for len in 0..case.bytes.len() {
+            look_at(&dissector, &case.bytes[..len], case.length);
+            look_at(&dissector, &case.bytes[..len], len);
+        }
+        for bit in 0..case.bytes.len() * 8 {
+            let mut bytes = case.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            look_at(&dissector, &bytes, bytes.len());
+        }
+    }
+}
+
+/// Goes through everything there is to see, and checks that each layer lies behind the one that carries it.
+fn look_at(dissector: &Dissector<'_>, bytes: &[u8], length: usize) {
+    let packet = dissector.dissect_cut(bytes, length);
+    let mut end = 0;
+    for layer in packet.layers() {
+        assert_eq!(layer.offset, end, "{bytes:02x?}");
+        assert!(bytes[layer.offset..].starts_with(layer.bytes), "{bytes:02x?}");
+        end = layer.offset + layer.header_len;
+        assert!(layer.header_len <= layer.bytes.len(), "{bytes:02x?}");
+    }
+    if let Some(tunnel) = packet.tunnel() {
+        assert!(tunnel.outer_len <= length, "{bytes:02x?}");
+    }
+    assert!(length == 0 || !packet.to_string().is_empty(), "{bytes:02x?}");
+    assert_eq!(format!("{packet:#}").lines().count(), packet.layers().count(), "{bytes:02x?}");
+}
+
+fn compare(options: &[&str], link_level: bool) -> Result {
+    if Command::new("tcpdump").arg("--version").output().is_err() {
+        return Ok(overlay_lab::cannot_run("printing packets", "tcpdump", "no such program")?);
+    }
+    let mut different = Vec::new();
+    for case in cases() {
+        if link_level && case.start != Start::Ethernet {
+            continue;
+        }
+        let theirs = tcpdump(&case, options)?;
+        let dissector = Dissector::new(case.start).link_level(link_level);
+        let ours = dissector.dissect_cut(&case.bytes, case.length).to_string();
+        let expected = case.instead.map_or(theirs.as_str(), |ours| ours);
+        if ours != expected {
+            different.push(format!("{}\n  theirs: {theirs}\n  ours:   {ours}", case.name));
+        }
+    }
+    assert!(different.is_empty(), "\n{}\n{} differ", different.join("\n"), different.len());
+    Ok(())
+}
+
+/// What tcpdump prints, on one line: a line break is a colon, bytes are left out, and one space is enough.
+fn tcpdump(case: &Case, options: &[&str]) -> Result<String> {
+    let mut tcpdump = Command::new("tcpdump")
+        .args(["-nn", "-t", "-S", "-r", "-"])
+        .args(options)
+        .args(case.options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdin = tcpdump.stdin.take().ok_or("no standard input")?;
+    stdin.write_all(&pcap(case))?;
+    drop(stdin);
+    let output = tcpdump.wait_with_output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("0x"));
+    let text = lines.map(|line| line.trim().trim_end_matches(':')).collect::<Vec<_>>().join(": ");
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A pcap file with one packet.
+fn pcap(case: &Case) -> Vec<u8> {
+    let link_type = match case.start {
+        Start::Ethernet => 1,
+        _ => 101,
+    };
+    let header = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link_type];
+    let packet = [0, 0, case.bytes.len() as u32, case.length as u32];
+    let words = header.iter().chain(&packet).flat_map(|word: &u32| word.to_le_bytes());
+    words.chain(case.bytes.iter().copied()).collect()
+}
