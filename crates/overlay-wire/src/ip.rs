@@ -460,6 +460,10 @@ mod tests {
             assert_eq!((upper.protocol, upper.payload), (IpProtocol::TCP, &b"segment"[..]));
             assert_eq!(&bytes[upper.header_len..], b"segment");
         }
+        // A later fragment does not begin with the header.
+        let bytes = v4(51, 1, &payload);
+        let upper = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap();
+        assert_eq!((upper.protocol, upper.payload), (IpProtocol::AUTHENTICATION, &payload[..]));
         for bytes in [v4(51, 0, &header[..11]), v6(51, &header[..11])] {
             let error = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap_err();
             assert_eq!(error, Error::truncated("authentication header", 12, 11));
