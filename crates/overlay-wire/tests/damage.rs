@@ -28,7 +28,7 @@ const DST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const V4: PseudoHeader = PseudoHeader::V4 { src: SRC_V4, dst: DST_V4 };
 const V6: PseudoHeader = PseudoHeader::V6 { src: SRC_V6, dst: DST_V6 };
 const TCP_OPTIONS: &[u8] =
-    b"\x02\x04\x05\xb4\x04\x02\x08\x0a\0\0\0\x01\0\0\0\x02\x01\x03\x03\x07\x05\x0a\0\0\0\x01\0\0\0\x02\xfe\x02";
+    b"\x02\x04\x05\xb4\x04\x02\x08\x0a\0\0\0\x01\0\0\0\x02\x01\x03\x03\x07\x05\x0a\0\0\0\x01\0\0\0\x02\xc8\x02";
 
 #[test]
 fn samples_are_read_without_an_error() {
@@ -93,7 +93,7 @@ fn tcp(addresses: &PseudoHeader) -> Vec<u8> {
         src_port: 40000,
         dst_port: 443,
         sequence: 1,
-        acknowledgment: 2,
+        acknowledgment: 0,
         flags: TcpFlags::SYN,
         window: 64240,
         urgent: 0,
@@ -119,7 +119,7 @@ fn extensions() -> Vec<u8> {
     };
     let destination = options(IpProtocol::FRAGMENT, b"\x04\x01\x04\x1e\x02\0\0", &fragment);
     let authentication = [b"\x3c\x02\0\0\0\0\0\x07\0\0\0\x09ICV!", &destination[..]].concat();
-    let routing = [b"\x33\0\x04\0data", &authentication[..]].concat();
+    let routing = [b"\x33\0\xfd\0data", &authentication[..]].concat();
     options(IpProtocol::ROUTING, b"\x05\x02\0\0", &routing)
 }
 
