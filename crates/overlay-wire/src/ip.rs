@@ -192,6 +192,20 @@ impl Ecn {
             _ => Self::Ce,
         }
     }
+
+    /// What an inner packet's notification becomes when it is taken out of an outer packet with this notification: RFC 6040,
+    /// section 4.2, figure 4. `None` when the packet has to be dropped.
+    #[must_use]
+    #[inline]
+    pub const fn decapsulated(self, outer: Self) -> Option<Self> {
+        match (self, outer) {
+            (Self::NotEct, Self::Ce) => None,
+            (Self::NotEct, _) => Some(Self::NotEct),
+            (Self::Ect0 | Self::Ect1, Self::Ce) => Some(Self::Ce),
+            (Self::Ect0, Self::Ect1) => Some(Self::Ect1),
+            (inner, _) => Some(inner),
+        }
+    }
 }
 
 /// An IP packet of either version, found out from its first byte.

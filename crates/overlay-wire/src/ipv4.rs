@@ -46,7 +46,7 @@ const CHECKSUM: usize = 10;
 const SRC: usize = 12;
 const DST: usize = 16;
 
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 

@@ -49,7 +49,7 @@ const HOP_LIMIT: usize = 7;
 const SRC: usize = 8;
 const DST: usize = 24;
 
-const FLOW_LABEL: u32 = 0x000f_ffff;
+pub(crate) const FLOW_LABEL: u32 = 0x000f_ffff;
 
 /// An IPv6 packet in bytes that have been checked. No accessor panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
