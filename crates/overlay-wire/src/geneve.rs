@@ -369,6 +369,21 @@ impl GeneveHeader<'_> {
         LEN + self.options.bytes.len()
     }
 
+    /// The bytes in front of the options.
+    pub(crate) fn fixed_bytes(&self) -> [u8; LEN] {
+        let control = if self.control { FLAG_CONTROL } else { 0 };
+        let critical = if self.options.any_critical() { FLAG_CRITICAL } else { 0 };
+        let [a, b, c] = self.vni.octets();
+        let mut bytes = [0; LEN];
+        // At most 63: there are no longer options.
+        let opt_len = (self.options.bytes.len() / 4) as u8;
+        field::put::<VERSION_OPT_LEN, 1, LEN>(&mut bytes, [opt_len]);
+        field::put::<FLAGS, 1, LEN>(&mut bytes, [control | critical]);
+        field::put_u16::<PROTOCOL, LEN>(&mut bytes, self.protocol.0);
+        field::put::<VNI, 4, LEN>(&mut bytes, [a, b, c, 0]);
+        bytes
+    }
+
     /// Writes the header into the first [`header_len`](Self::header_len) bytes of `packet`; the rest is the inner packet
     /// and stays.
     ///
@@ -382,13 +397,7 @@ impl GeneveHeader<'_> {
         let Some(options) = rest.get_mut(..options_len) else {
             return Err(Error::truncated(NAME, self.header_len(), packet_len));
         };
-        let control = if self.control { FLAG_CONTROL } else { 0 };
-        let critical = if self.options.any_critical() { FLAG_CRITICAL } else { 0 };
-        let [a, b, c] = self.vni.octets();
-        field::put::<VERSION_OPT_LEN, 1, LEN>(header, [(options_len / 4) as u8]);
-        field::put::<FLAGS, 1, LEN>(header, [control | critical]);
-        field::put_u16::<PROTOCOL, LEN>(header, self.protocol.0);
-        field::put::<VNI, 4, LEN>(header, [a, b, c, 0]);
+        *header = self.fixed_bytes();
         options.copy_from_slice(self.options.bytes);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::checksum::PseudoHeader;
 use crate::error::{Error, Expected};
 use crate::ipv4::Ipv4Packet;
 use crate::ipv6::Ipv6Packet;
@@ -191,6 +192,20 @@ impl Ecn {
             _ => Self::Ce,
         }
     }
+
+    /// What an inner packet's notification becomes when it is taken out of an outer packet with this notification: RFC 6040,
+    /// section 4.2, figure 4. `None` when the packet has to be dropped.
+    #[must_use]
+    #[inline]
+    pub const fn decapsulated(self, outer: Self) -> Option<Self> {
+        match (self, outer) {
+            (Self::NotEct, Self::Ce) => None,
+            (Self::NotEct, _) => Some(Self::NotEct),
+            (Self::Ect0 | Self::Ect1, Self::Ce) => Some(Self::Ce),
+            (Self::Ect0, Self::Ect1) => Some(Self::Ect1),
+            (inner, _) => Some(inner),
+        }
+    }
 }
 
 /// An IP packet of either version, found out from its first byte.
@@ -255,6 +270,108 @@ impl<'a> IpPacket<'a> {
             Self::V6(packet) => IpAddr::V6(packet.dst()),
         }
     }
+
+    /// The addresses as the upper layer's checksum includes them.
+    ///
+    /// With an IPv6 routing header that has segments left, the destination of the packet is not the final one, with
+    /// which the sender computed the checksum (RFC 8200, section 8.1).
+    #[must_use]
+    pub const fn pseudo_header(&self) -> PseudoHeader {
+        match self {
+            Self::V4(packet) => PseudoHeader::V4 { src: packet.src(), dst: packet.dst() },
+            Self::V6(packet) => PseudoHeader::V6 { src: packet.src(), dst: packet.dst() },
+        }
+    }
+
+    /// Time to live or hop limit: how many more routers may forward the packet.
+    #[must_use]
+    pub const fn ttl(&self) -> u8 {
+        match self {
+            Self::V4(packet) => packet.ttl(),
+            Self::V6(packet) => packet.hop_limit(),
+        }
+    }
+
+    /// Differentiated services code point: 0 to 63.
+    #[must_use]
+    pub const fn dscp(&self) -> u8 {
+        match self {
+            Self::V4(packet) => packet.dscp(),
+            Self::V6(packet) => packet.dscp(),
+        }
+    }
+
+    /// Explicit congestion notification.
+    #[must_use]
+    pub const fn ecn(&self) -> Ecn {
+        match self {
+            Self::V4(packet) => packet.ecn(),
+            Self::V6(packet) => packet.ecn(),
+        }
+    }
+
+    /// The bytes behind the IPv4 header with its options, or behind the IPv6 header without extension headers.
+    #[must_use]
+    pub const fn payload(&self) -> &'a [u8] {
+        match self {
+            Self::V4(packet) => packet.payload(),
+            Self::V6(packet) => packet.payload(),
+        }
+    }
+
+    /// What the packet carries behind all headers of IP itself.
+    ///
+    /// # Errors
+    /// As [`Ipv4Packet::upper_layer`] and [`Ipv6Packet::upper_layer`].
+    #[inline]
+    pub fn upper_layer(&self) -> Result<UpperLayer<'a>, Error> {
+        match self {
+            Self::V4(packet) => packet.upper_layer(),
+            Self::V6(packet) => packet.upper_layer(),
+        }
+    }
+}
+
+/// What an IP packet carries behind all headers of IP itself: UDP, TCP, ICMP, another IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpperLayer<'a> {
+    /// What the payload is. In a later fragment, what the payload of the whole packet begins with.
+    pub protocol: IpProtocol,
+    /// The bytes: all of them, or as many as this fragment has.
+    pub payload: &'a [u8],
+    /// Bytes of the packet in front of the payload: the IP header with its options or extension headers.
+    pub header_len: usize,
+    /// Which part this is, if the packet is a fragment.
+    pub fragment: Option<Fragment>,
+}
+
+impl UpperLayer<'_> {
+    /// Whether the payload begins with a header of its protocol: not in a fragment that is not the first one.
+    #[must_use]
+    #[inline]
+    pub fn has_header(&self) -> bool {
+        self.fragment.is_none_or(|fragment| fragment.offset == 0)
+    }
+
+    /// Whether the payload is all there is, so that its checksum can be looked at.
+    ///
+    /// An IPv6 packet may have a fragment header and be whole (RFC 6946).
+    #[must_use]
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.fragment.is_none_or(|fragment| fragment.offset == 0 && !fragment.more)
+    }
+}
+
+/// Which part of a packet a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fragment {
+    /// Where in the part of the packet that is fragmented this one begins, in units of 8 bytes: 0 to 8191.
+    pub offset: u16,
+    /// Whether this is not the last fragment.
+    pub more: bool,
+    /// What the fragments of a packet have in common: 16 bits in IPv4, 32 in IPv6.
+    pub identification: u32,
 }
 
 /// The version that the first byte of an IP packet names.
@@ -270,5 +387,79 @@ pub fn ip_version(packet: &[u8]) -> Result<IpVersion, Error> {
             Err(Error::field("IP", "version", Expected::OneOf(&[4, 6]), u64::from(other)))
         }
         None => Err(Error::truncated("IP", 1, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn v4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let [a, b] = fragment.to_be_bytes();
+        let total_length = 20 + payload.len() as u8;
+        let header = [0x47, 0xb9, 0, total_length + 8, 0x12, 0x34, a, b, 9, protocol];
+        let rest = b"\0\0\x0a\0\0\x01\x0a\0\0\x02\x94\x04\0\0\x01\x01\x01\0";
+        [&header[..], rest, payload].concat()
+    }
+
+    fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+        let header = [0x6b, 0x90, 0, 0, 0, payload.len() as u8, next_header, 9];
+        [&header[..], &[0xfd; 16], &[0xfc; 16], payload].concat()
+    }
+
+    #[test]
+    fn the_upper_layer_is_found_in_either_version() {
+        let (v4, v6) = (v4(17, 0x4000, b"datagram"), v6(17, b"datagram"));
+        for (bytes, header_len) in [(v4, 28), (v6, 40)] {
+            let packet = IpPacket::parse(&bytes).unwrap();
+            assert_eq!((packet.ttl(), packet.dscp(), packet.ecn()), (9, 46, Ecn::Ect1));
+            let addresses = PseudoHeader::new(packet.src(), packet.dst());
+            assert_eq!(addresses, Ok(packet.pseudo_header()));
+            let (protocol, payload) = (IpProtocol::UDP, &b"datagram"[..]);
+            assert_eq!(packet.payload(), payload);
+            let upper = UpperLayer { protocol, payload, header_len, fragment: None };
+            assert_eq!(packet.upper_layer(), Ok(upper));
+            assert_eq!(&bytes[header_len..], payload);
+            assert!(upper.has_header() && upper.is_whole());
+        }
+    }
+
+    #[test]
+    fn fragments_are_told_in_either_version() {
+        for (offset, more, has_header, is_whole) in [
+            (0, true, true, false),
+            (181, true, false, false),
+            (362, false, false, false),
+            (0, false, true, true),
+        ] {
+            let [a, b] = (offset << 3 | u16::from(more)).to_be_bytes();
+            let v6 = v6(44, &[&[17, 0, a, b, 0, 0, 0x12, 0x34], &b"part"[..]].concat());
+            let v4 = v4(17, offset | if more { 0x2000 } else { 0 }, b"part");
+            for bytes in [v4, v6] {
+                let upper = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap();
+                assert_eq!((upper.protocol, upper.payload), (IpProtocol::UDP, &b"part"[..]));
+                assert_eq!(&bytes[upper.header_len..], b"part");
+                let expected = Fragment { offset, more, identification: 0x1234 };
+                // A whole IPv4 packet looks like no fragment.
+                assert!(upper.fragment == Some(expected) || is_whole);
+                assert_eq!((upper.has_header(), upper.is_whole()), (has_header, is_whole));
+            }
+        }
+    }
+
+    #[test]
+    fn authentication_headers_are_stepped_over() {
+        let header = b"\x06\x01\0\0\0\0\0\x07\0\0\0\x09";
+        let payload = [&header[..], b"segment"].concat();
+        for bytes in [v4(51, 0, &payload), v6(51, &payload)] {
+            let upper = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap();
+            assert_eq!((upper.protocol, upper.payload), (IpProtocol::TCP, &b"segment"[..]));
+            assert_eq!(&bytes[upper.header_len..], b"segment");
+        }
+        for bytes in [v4(51, 0, &header[..11]), v6(51, &header[..11])] {
+            let error = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap_err();
+            assert_eq!(error, Error::truncated("authentication header", 12, 11));
+        }
     }
 }

@@ -25,7 +25,9 @@ use core::net::Ipv4Addr;
 use crate::checksum::{self, Checksum};
 use crate::error::{Error, Expected};
 use crate::field;
-use crate::ip::{Ecn, IpProtocol};
+use crate::ip::{Ecn, Fragment, IpProtocol, UpperLayer};
+use crate::ipv6::extension::AuthenticationPacket;
+use crate::option::{self, OptionList};
 
 /// Bytes of an IPv4 header without options.
 pub const LEN: usize = 20;
@@ -44,7 +46,7 @@ const CHECKSUM: usize = 10;
 const SRC: usize = 12;
 const DST: usize = 16;
 
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
@@ -208,6 +210,13 @@ impl<'a> Ipv4Packet<'a> {
         self.options
     }
 
+    /// The options, one after the other.
+    #[must_use]
+    #[inline]
+    pub const fn options_iter(&self) -> Ipv4Options<'a> {
+        Ipv4Options(OptionList::new(NAME, self.options))
+    }
+
     /// Bytes of the header with its options: 20 to 60.
     #[must_use]
     #[inline]
@@ -220,6 +229,26 @@ impl<'a> Ipv4Packet<'a> {
     #[inline]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    /// What the packet carries, behind an authentication header if there is one (RFC 4302, section 3.1.1).
+    ///
+    /// # Errors
+    /// [`Error`] when the authentication header is incomplete.
+    #[inline]
+    pub fn upper_layer(&self) -> Result<UpperLayer<'a>, Error> {
+        let fragment = self.is_fragment().then(|| Fragment {
+            offset: self.fragment_offset(),
+            more: self.more_fragments(),
+            identification: self.identification().into(),
+        });
+        let (mut protocol, mut payload) = (self.protocol(), self.payload);
+        if protocol == IpProtocol::AUTHENTICATION && self.fragment_offset() == 0 {
+            let authentication = AuthenticationPacket::parse(payload)?;
+            (protocol, payload) = (authentication.next_header(), authentication.payload());
+        }
+        let header_len = self.header_len() + self.payload.len() - payload.len();
+        Ok(UpperLayer { protocol, payload, header_len, fragment })
     }
 
     /// The header as a plain value.
@@ -239,6 +268,44 @@ impl<'a> Ipv4Packet<'a> {
             fragment_offset: self.fragment_offset(),
             options: self.options,
         }
+    }
+}
+
+/// An option in an IPv4 header (RFC 791, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ipv4Option<'a> {
+    /// Which option: copied flag, class and number in one, as assigned by IANA.
+    pub kind: u8,
+    /// The data, without kind and length; none in [`END`](Self::END) and [`NO_OPERATION`](Self::NO_OPERATION).
+    pub data: &'a [u8],
+}
+
+impl Ipv4Option<'_> {
+    /// End of the list, a single byte.
+    pub const END: u8 = option::END;
+    /// No operation, a single byte that fills a gap.
+    pub const NO_OPERATION: u8 = option::NO_OPERATION;
+    /// Router alert (RFC 2113).
+    pub const ROUTER_ALERT: u8 = 148;
+
+    /// Whether the option is copied into every fragment.
+    #[must_use]
+    pub const fn is_copied(&self) -> bool {
+        self.kind & 0x80 != 0
+    }
+}
+
+/// The options of an IPv4 header, padding included. The last item is the end of the list, if that is marked, or an
+/// error: a length that is less than 2, or more than there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4Options<'a>(OptionList<'a>);
+
+impl<'a> Iterator for Ipv4Options<'a> {
+    type Item = Result<Ipv4Option<'a>, Error>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(kind, data)| Ipv4Option { kind, data }))
     }
 }
 
@@ -425,6 +492,26 @@ mod tests {
         assert_eq!((packet.header(), packet.payload()), (header, &b"payload"[..]));
         assert!(packet.is_checksum_valid() && packet.is_fragment());
         assert_eq!((packet.header_len(), packet.total_length()), (24, 31));
+    }
+
+    #[test]
+    fn options_are_told_apart() {
+        let options = b"\x01\x94\x04\0\0\x07\x03\x04\0\xff\xff\xff";
+        let bytes = emitted(&Ipv4Header { options, ..header() }, b"").unwrap();
+        let listed: Result<Vec<_>, _> = Ipv4Packet::parse(&bytes).unwrap().options_iter().collect();
+        let expected = [(1, &b""[..]), (148, b"\0\0"), (7, b"\x04"), (0, b"")]
+            .map(|(kind, data)| Ipv4Option { kind, data });
+        assert_eq!(listed.unwrap(), expected);
+        assert_eq!(expected.map(|option| option.is_copied()), [false, true, false, false]);
+        for (options, limit, found) in [
+            (b"\x94\x05\0\0", Expected::AtMost(4), 5),
+            (b"\x01\x94\x01\0", Expected::AtLeast(2), 1),
+        ] {
+            let bytes = emitted(&Ipv4Header { options, ..header() }, b"").unwrap();
+            let listed = Ipv4Packet::parse(&bytes).unwrap().options_iter();
+            let error = Error::field("IPv4", "option length", limit, found);
+            assert_eq!(listed.last(), Some(Err(error)));
+        }
     }
 
     #[test]

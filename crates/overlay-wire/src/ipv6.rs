@@ -28,11 +28,15 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-
 //! ```
 
+pub mod extension;
+
 use core::net::Ipv6Addr;
 
 use crate::error::{Error, Expected};
 use crate::field;
-use crate::ip::{Ecn, IpProtocol};
+use crate::ip::{Ecn, Fragment, IpProtocol, UpperLayer};
+
+use extension::{Extension, Extensions};
 
 /// Bytes of an IPv6 header without extension headers.
 pub const LEN: usize = 40;
@@ -45,7 +49,7 @@ const HOP_LIMIT: usize = 7;
 const SRC: usize = 8;
 const DST: usize = 24;
 
-const FLOW_LABEL: u32 = 0x000f_ffff;
+pub(crate) const FLOW_LABEL: u32 = 0x000f_ffff;
 
 /// An IPv6 packet in bytes that have been checked. No accessor panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,39 @@ impl<'a> Ipv6Packet<'a> {
     #[inline]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    /// The extension headers, one after the other.
+    #[must_use]
+    #[inline]
+    pub const fn extensions(&self) -> Extensions<'a> {
+        Extensions::new(self.next_header(), self.payload)
+    }
+
+    /// What the packet carries behind all extension headers (RFC 8200, section 4).
+    ///
+    /// # Errors
+    /// [`Error`] when an extension header is incomplete or at the wrong place, or there are too many.
+    #[inline]
+    pub fn upper_layer(&self) -> Result<UpperLayer<'a>, Error> {
+        let mut extensions = self.extensions();
+        let mut fragment = None;
+        for extension in extensions.by_ref() {
+            if let Extension::Fragment(header) = extension? {
+                fragment = Some(Fragment {
+                    offset: header.fragment_offset(),
+                    more: header.more_fragments(),
+                    identification: header.identification(),
+                });
+            }
+        }
+        let payload = extensions.payload();
+        Ok(UpperLayer {
+            protocol: extensions.next_header(),
+            payload,
+            header_len: LEN + self.payload.len() - payload.len(),
+            fragment,
+        })
     }
 
     /// The header as a plain value.

@@ -1,7 +1,7 @@
 //! Ethernet addresses.
 
 use core::fmt;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::str::FromStr;
 
 /// An Ethernet (EUI-48) address, six bytes in the order in which they are transmitted.
@@ -39,6 +39,25 @@ impl MacAddr {
             u16::from_be_bytes([e, f]),
         ];
         Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
+    }
+
+    /// The Ethernet group to which packets to an IP group go; `None` if this is no group.
+    ///
+    /// `01:00:5e` and the last 23 bits of an IPv4 address (RFC 1112, section 6.4), `33:33` and the last 32 bits of an
+    /// IPv6 address (RFC 2464, section 7).
+    #[must_use]
+    pub const fn multicast(group: IpAddr) -> Option<Self> {
+        match group {
+            IpAddr::V4(group) if group.is_multicast() => {
+                let [_, b, c, d] = group.octets();
+                Some(Self([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+            }
+            IpAddr::V6(group) if group.is_multicast() => {
+                let [a, b, c, d] = (group.to_bits() as u32).to_be_bytes();
+                Some(Self([0x33, 0x33, a, b, c, d]))
+            }
+            _ => None,
+        }
     }
 
     /// The six bytes, in the order in which they are transmitted.
@@ -180,6 +199,17 @@ mod tests {
         // As Linux shows it for 52:54:00:ce:51:a5 in the article's listing.
         let mac: MacAddr = "52:54:00:ce:51:a5".parse().unwrap();
         assert_eq!(mac.link_local().to_string(), "fe80::5054:ff:fece:51a5");
+    }
+
+    #[test]
+    fn groups_have_the_addresses_of_the_rfcs() {
+        let group = |ip: &str| MacAddr::multicast(ip.parse().unwrap()).map(|mac| mac.to_string());
+        assert_eq!(group("224.0.0.1").unwrap(), "01:00:5e:00:00:01");
+        assert_eq!(group("239.255.129.2").unwrap(), "01:00:5e:7f:81:02");
+        assert_eq!(group("ff02::1:ff22:3344").unwrap(), "33:33:ff:22:33:44");
+        for single in ["10.0.0.1", "255.255.255.255", "fe80::1", "::"] {
+            assert_eq!(group(single), None, "{single}");
+        }
     }
 
     #[cfg(feature = "serde")]

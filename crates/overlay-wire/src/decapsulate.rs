@@ -1,0 +1,618 @@
+//! Taking packets out of tunnels, in place, under a policy that says what is accepted.
+//!
+//! [`Policy::decapsulate`] checks every header from the outside in: versions, lengths, checksums, addresses, port, network,
+//! reserved bits, congestion notification. What passes all of it is left in the [`PacketBuffer`], without its outer headers;
+//! the result says what they told. What does not is [`Rejected`], which says why, and stays as it was.
+//!
+//! ```
+//! use overlay_wire::buffer::PacketBuffer;
+//! use overlay_wire::decapsulate::{Accept, Policy, Rejected};
+//! use overlay_wire::encapsulate::{Outer, Template, Tunnel};
+//! use overlay_wire::vxlan::{self, VxlanHeader};
+//! use overlay_wire::{Framing, Vni};
+//!
+//! let outer = Outer::new("192.168.32.245".parse()?, "192.168.32.246".parse()?);
+//! let header = VxlanHeader::new(Vni::new(1)?);
+//! let mut template = Template::new(&outer, &Tunnel::Vxlan { port: vxlan::PORT, header })?;
+//! let mut buffer = [0; 64 + 60];
+//! let mut packet = PacketBuffer::new(&mut buffer, 64);
+//! template.encapsulate(&mut packet)?;
+//!
+//! let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(Vni::new(1)?), group_policy: false };
+//! let policy = Policy::new(Framing::Ip, accept);
+//! let learned = policy.decapsulate(&mut packet)?;
+//! assert_eq!((learned.src, packet.len()), (outer.src, 60));
+//!
+//! // It has been taken out already: a frame is no IP packet.
+//! assert!(matches!(policy.decapsulate(&mut packet), Err(Rejected::Malformed(_))));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::buffer::PacketBuffer;
+use crate::error::Error;
+use crate::ethernet::{self, EtherType, EthernetFrame};
+use crate::framing::Framing;
+use crate::geneve::GenevePacket;
+use crate::gre::GrePacket;
+use crate::gue::{GueContent, GuePacket};
+use crate::ip::{Ecn, IpPacket, IpProtocol, IpVersion};
+use crate::mac::MacAddr;
+use crate::udp::{self, UdpPacket};
+use crate::vlan::{self, VlanPacket};
+use crate::vni::Vni;
+use crate::vxlan::{self, GroupPolicy, VxlanPacket};
+use crate::vxlan_gpe::{self, NextProtocol, VxlanGpePacket};
+use crate::{ipv4, ipv6};
+
+/// Which tunnel's packets are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accept {
+    /// IP-in-IP of both inner versions.
+    IpInIp,
+    /// IP packets in UDP.
+    IpInUdp {
+        /// The destination port.
+        port: u16,
+    },
+    /// VXLAN.
+    Vxlan {
+        /// The destination port.
+        port: u16,
+        /// The network; `None` for any.
+        vni: Option<Vni>,
+        /// Whether the group policy extension has been agreed on. If not, its bits are reserved bits.
+        group_policy: bool,
+    },
+    /// VXLAN-GPE with an Ethernet frame or an IP packet in it.
+    VxlanGpe {
+        /// The destination port.
+        port: u16,
+        /// The network; `None` for any.
+        vni: Option<Vni>,
+    },
+    /// GRE with an Ethernet frame or an IP packet in it. A checksum is verified if there is one.
+    Gre {
+        /// The key; `None` for packets that have none.
+        key: Option<u32>,
+    },
+    /// GUE, variant 0, with an Ethernet frame or an IP packet in it and no extension fields.
+    Gue {
+        /// The destination port.
+        port: u16,
+    },
+    /// Geneve with an Ethernet frame or an IP packet in it.
+    Geneve {
+        /// The destination port.
+        port: u16,
+        /// The network; `None` for any.
+        vni: Option<Vni>,
+        /// Whether packets with options that must be understood are accepted: the caller looks at them (RFC 8926, section
+        /// 3.5).
+        critical_options: bool,
+    },
+}
+
+/// What is accepted.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Policy {
+    /// What the outer packets begin with. In front of IP, up to two VLAN tags are looked through.
+    pub framing: Framing,
+    /// The tunnel.
+    pub accept: Accept,
+    /// The destination address; `None` for any.
+    pub local: Option<IpAddr>,
+    /// The source address; `None` for any. IP-in-IP has nothing else that says who may send (RFC 2003, section 4).
+    pub remote: Option<IpAddr>,
+    /// Whether the checksum of the outer IPv4 header is verified, which a device may have done already.
+    pub verify_ip_checksum: bool,
+    /// What is done about the outer UDP checksum.
+    pub udp_checksum: UdpChecksumRule,
+    /// What is done about reserved bits that are set.
+    pub reserved: Reserved,
+    /// What is done about the outer congestion notification.
+    pub ecn: EcnRule,
+}
+
+/// What is done about an outer UDP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UdpChecksumRule {
+    /// It is not looked at: a device has verified it.
+    Ignore,
+    /// It is verified if there is one. Over IPv6 this is the choice that RFC 6936 leaves to those who know that their
+    /// tunnel does without.
+    IfPresent,
+    /// It is verified, and there must be one.
+    Require,
+}
+
+/// What is done about reserved bits that are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reserved {
+    /// They are ignored, as RFC 7348 and others ask of receivers.
+    Ignore,
+    /// The packet is rejected, as Linux does with VXLAN.
+    Reject,
+}
+
+/// What is done about the outer congestion notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EcnRule {
+    /// It is combined with the inner one (RFC 6040, section 4.2): congestion in the underlay is told to the inner receiver,
+    /// or the packet is rejected when that would not understand it.
+    Combine,
+    /// It is ignored. Congestion in the underlay goes unnoticed.
+    Ignore,
+}
+
+/// What the outer headers of an accepted packet told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decapsulated {
+    /// Where it came from: the peer.
+    pub src: IpAddr,
+    /// Where it went to.
+    pub dst: IpAddr,
+    /// The source port, of tunnels over UDP.
+    pub src_port: Option<u16>,
+    /// The network, of VXLAN, VXLAN-GPE and Geneve.
+    pub vni: Option<Vni>,
+    /// VXLAN's group policy extension.
+    pub group_policy: Option<GroupPolicy>,
+    /// The key, of GRE.
+    pub key: Option<u32>,
+    /// The sequence number, of GRE.
+    pub sequence: Option<u32>,
+    /// The outer congestion notification as it was.
+    pub ecn: Ecn,
+    /// Whether the inner packet is an Ethernet frame or an IP packet.
+    pub carries: Framing,
+    /// The sender of an inner Ethernet frame, which is behind [`src`](Self::src); `None` when it is no station's address.
+    pub inner_src: Option<MacAddr>,
+    /// Bytes of the outer headers, which are headroom now.
+    pub header_len: usize,
+}
+
+/// Why a packet was not accepted. It has not been changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// A header, also of the inner packet, is not what it should be.
+    #[error(transparent)]
+    Malformed(#[from] Error),
+    /// The outer frame carries neither IPv4 nor IPv6.
+    #[error("EtherType: expected IP, found {0}")]
+    EtherType(EtherType),
+    /// The destination is another one.
+    #[error("destination: expected {expected}, found {found}")]
+    Destination {
+        /// The policy's.
+        expected: IpAddr,
+        /// The packet's.
+        found: IpAddr,
+    },
+    /// The source is another one.
+    #[error("source: expected {expected}, found {found}")]
+    Source {
+        /// The policy's.
+        expected: IpAddr,
+        /// The packet's.
+        found: IpAddr,
+    },
+    /// It is a fragment, which has to be put together with the others before.
+    #[error("a fragment: reassemble it before decapsulating")]
+    Fragment,
+    /// The outer IP packet carries something else.
+    #[error("protocol: found {0}, which is not the tunnel's")]
+    Protocol(IpProtocol),
+    /// The destination port is another one.
+    #[error("destination port: expected {expected}, found {found}")]
+    Port {
+        /// The policy's.
+        expected: u16,
+        /// The packet's.
+        found: u16,
+    },
+    /// A checksum is wrong.
+    #[error("{0}: wrong checksum")]
+    Checksum(&'static str),
+    /// There is no UDP checksum, and there must be one.
+    #[error("UDP: no checksum")]
+    NoChecksum,
+    /// The network is another one.
+    #[error("VNI: expected {expected}, found {found}")]
+    Vni {
+        /// The policy's.
+        expected: Vni,
+        /// The packet's.
+        found: Vni,
+    },
+    /// The GRE key is another one.
+    #[error("GRE key: expected {}, found {}", Key(*expected), Key(*found))]
+    Key {
+        /// The policy's.
+        expected: Option<u32>,
+        /// The packet's.
+        found: Option<u32>,
+    },
+    /// Reserved bits are set.
+    #[error("reserved bits: expected 0, found {0:#x}")]
+    Reserved(u64),
+    /// It is no data but a message to the tunnel's end.
+    #[error("a control message")]
+    Control,
+    /// It has options or extension fields that must be understood.
+    #[error("options that must be understood")]
+    Options,
+    /// The tunnel's header says that it carries neither Ethernet nor IP.
+    #[error("payload type: expected Ethernet or IP, found {0:#x}")]
+    PayloadType(u16),
+    /// The underlay was congested, and the inner packet cannot tell it (RFC 6040, section 4.2).
+    #[error("ECN: congestion experienced by a packet that does not understand it")]
+    Congestion,
+}
+
+struct Key(Option<u32>);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(key) => write!(f, "{key}"),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// How many VLAN tags are looked through.
+const MAX_TAGS: usize = 2;
+
+impl Policy {
+    /// The strictest policy that peers who follow the RFCs can live with, from and to any address: all checksums are
+    /// verified where there are some, reserved bits ignored, congestion notification combined.
+    #[must_use]
+    pub const fn new(framing: Framing, accept: Accept) -> Self {
+        Self {
+            framing,
+            accept,
+            local: None,
+            remote: None,
+            verify_ip_checksum: true,
+            udp_checksum: UdpChecksumRule::IfPresent,
+            reserved: Reserved::Ignore,
+            ecn: EcnRule::Combine,
+        }
+    }
+
+    /// Takes the inner packet out of an outer one.
+    ///
+    /// # Errors
+    /// [`Rejected`] when the policy does not accept it. The packet is as it was then.
+    #[inline]
+    pub fn decapsulate(&self, packet: &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected> {
+        let bytes = packet.as_slice();
+        let (ip, link_len) = match self.framing {
+            Framing::Ip => (IpPacket::parse(bytes)?, 0),
+            Framing::Ethernet => outer_ip(bytes)?,
+        };
+        let (inner, mut learned) = self.open(&ip, link_len)?;
+        learned.inner_src = match learned.carries {
+            Framing::Ethernet => {
+                Some(EthernetFrame::parse(inner)?.src()).filter(|mac| mac.is_unicast())
+            }
+            Framing::Ip => None,
+        };
+        let inner_len = inner.len();
+        // What else could the outer notification change?
+        let new_ecn = match (self.ecn, learned.ecn) {
+            (EcnRule::Combine, Ecn::Ce | Ecn::Ect1) => {
+                combine(learned.ecn, learned.carries, inner)?
+            }
+            _ => None,
+        };
+        packet.narrow(learned.header_len, inner_len);
+        if let Some((at, version, ecn)) = new_ecn
+            && let Some(header) = packet.as_mut_slice().get_mut(at..)
+        {
+            match version {
+                IpVersion::V4 => ipv4::set_ecn(header, ecn)?,
+                IpVersion::V6 => ipv6::set_ecn(header, ecn)?,
+            }
+        }
+        Ok(learned)
+    }
+
+    /// Takes the inner packets out of many outer ones and hands each result to `each`, with the packet's index.
+    #[inline]
+    pub fn decapsulate_batch(
+        &self,
+        packets: &mut [PacketBuffer<'_>],
+        mut each: impl FnMut(usize, Result<Decapsulated, Rejected>),
+    ) {
+        for (index, packet) in packets.iter_mut().enumerate() {
+            each(index, self.decapsulate(packet));
+        }
+    }
+
+    /// Checks the outer headers. Returns the inner packet and what they told.
+    #[inline(always)]
+    fn open<'p>(
+        &self,
+        ip: &IpPacket<'p>,
+        link_len: usize,
+    ) -> Result<(&'p [u8], Decapsulated), Rejected> {
+        if self.verify_ip_checksum
+            && let IpPacket::V4(packet) = ip
+            && !packet.is_checksum_valid()
+        {
+            return Err(Rejected::Checksum("IPv4"));
+        }
+        let (src, dst) = (ip.src(), ip.dst());
+        if let Some(expected) = self.local
+            && expected != dst
+        {
+            return Err(Rejected::Destination { expected, found: dst });
+        }
+        if let Some(expected) = self.remote
+            && expected != src
+        {
+            return Err(Rejected::Source { expected, found: src });
+        }
+        let (protocol, payload, ip_len) = upper_layer(ip)?;
+        let mut learned = Decapsulated {
+            src,
+            dst,
+            src_port: None,
+            vni: None,
+            group_policy: None,
+            key: None,
+            sequence: None,
+            ecn: ip.ecn(),
+            carries: Framing::Ip,
+            inner_src: None,
+            header_len: link_len + ip_len,
+        };
+        let inner = match self.accept {
+            Accept::IpInIp => match protocol {
+                IpProtocol::IPV4 | IpProtocol::IPV6 => inner_ip(protocol, payload)?,
+                other => return Err(Rejected::Protocol(other)),
+            },
+            Accept::IpInUdp { port } => {
+                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                IpPacket::parse(datagram)?;
+                datagram
+            }
+            Accept::Vxlan { port, vni, group_policy } => {
+                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let packet = VxlanPacket::parse(datagram)?;
+                let found = packet.group_policy();
+                let reserved = match found {
+                    Some(_) if !group_policy => u64::MAX,
+                    _ => packet.reserved(),
+                };
+                self.reserved(reserved)?;
+                network(vni, packet.vni(), &mut learned)?;
+                learned.header_len += vxlan::LEN;
+                learned.group_policy = found.filter(|_| group_policy);
+                learned.carries = Framing::Ethernet;
+                packet.payload()
+            }
+            Accept::VxlanGpe { port, vni } => {
+                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let packet = VxlanGpePacket::parse(datagram)?;
+                self.reserved(packet.reserved())?;
+                network(vni, packet.vni(), &mut learned)?;
+                if packet.oam() {
+                    return Err(Rejected::Control);
+                }
+                learned.header_len += vxlan_gpe::LEN;
+                match packet.next_protocol() {
+                    // Without the P flag it is as VXLAN.
+                    Some(NextProtocol::ETHERNET) | None => {
+                        learned.carries = Framing::Ethernet;
+                        packet.payload()
+                    }
+                    Some(NextProtocol::IPV4) => inner_ip(IpProtocol::IPV4, packet.payload())?,
+                    Some(NextProtocol::IPV6) => inner_ip(IpProtocol::IPV6, packet.payload())?,
+                    Some(other) => return Err(Rejected::PayloadType(other.0.into())),
+                }
+            }
+            Accept::Gre { key } => {
+                if protocol != IpProtocol::GRE {
+                    return Err(Rejected::Protocol(protocol));
+                }
+                let packet = GrePacket::parse(payload)?;
+                if !packet.is_checksum_valid() {
+                    return Err(Rejected::Checksum("GRE"));
+                }
+                self.reserved(packet.reserved().into())?;
+                if packet.key() != key {
+                    return Err(Rejected::Key { expected: key, found: packet.key() });
+                }
+                (learned.key, learned.sequence) = (packet.key(), packet.sequence());
+                learned.header_len += packet.header_len();
+                inner_of(packet.protocol(), packet.payload(), &mut learned)?
+            }
+            Accept::Gue { port } => {
+                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let packet = GuePacket::parse(datagram)?;
+                if packet.flags() != 0 || !packet.extensions().is_empty() {
+                    return Err(Rejected::Options);
+                }
+                learned.header_len += packet.header_len();
+                match packet.content() {
+                    GueContent::Control(_) => return Err(Rejected::Control),
+                    GueContent::Data(IpProtocol::ETHERNET) => {
+                        learned.carries = Framing::Ethernet;
+                        packet.payload()
+                    }
+                    GueContent::Data(protocol @ (IpProtocol::IPV4 | IpProtocol::IPV6)) => {
+                        inner_ip(protocol, packet.payload())?
+                    }
+                    GueContent::Data(other) => return Err(Rejected::PayloadType(other.0.into())),
+                }
+            }
+            Accept::Geneve { port, vni, critical_options } => {
+                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let packet = GenevePacket::parse(datagram)?;
+                self.reserved(packet.reserved())?;
+                network(vni, packet.vni(), &mut learned)?;
+                if packet.control() {
+                    return Err(Rejected::Control);
+                }
+                if packet.critical() && !critical_options {
+                    return Err(Rejected::Options);
+                }
+                learned.header_len += packet.header_len();
+                inner_of(packet.protocol(), packet.payload(), &mut learned)?
+            }
+        };
+        Ok((inner, learned))
+    }
+
+    /// Checks the UDP header. Returns what the datagram carries.
+    #[inline(always)]
+    fn udp<'p>(
+        &self,
+        ip: &IpPacket<'p>,
+        protocol: IpProtocol,
+        payload: &'p [u8],
+        port: u16,
+        learned: &mut Decapsulated,
+    ) -> Result<&'p [u8], Rejected> {
+        if protocol != IpProtocol::UDP {
+            return Err(Rejected::Protocol(protocol));
+        }
+        let packet = UdpPacket::parse(payload)?;
+        if packet.dst_port() != port {
+            return Err(Rejected::Port { expected: port, found: packet.dst_port() });
+        }
+        match (self.udp_checksum, packet.checksum()) {
+            (UdpChecksumRule::Ignore, _) | (UdpChecksumRule::IfPresent, 0) => {}
+            (UdpChecksumRule::Require, 0) => return Err(Rejected::NoChecksum),
+            _ if packet.is_checksum_valid(&ip.pseudo_header()) => {}
+            _ => return Err(Rejected::Checksum("UDP")),
+        }
+        learned.src_port = Some(packet.src_port());
+        learned.header_len += udp::LEN;
+        Ok(packet.payload())
+    }
+
+    #[inline(always)]
+    const fn reserved(&self, bits: u64) -> Result<(), Rejected> {
+        match self.reserved {
+            Reserved::Reject if bits != 0 => Err(Rejected::Reserved(bits)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The IP packet in a frame, and how many bytes are in front of it.
+#[inline(always)]
+fn outer_ip(bytes: &[u8]) -> Result<(IpPacket<'_>, usize), Rejected> {
+    let frame = EthernetFrame::parse(bytes)?;
+    let (mut ether_type, mut payload) = (frame.ether_type(), frame.payload());
+    let mut len = ethernet::LEN;
+    for _ in 0..MAX_TAGS {
+        if !matches!(ether_type, EtherType::VLAN | EtherType::QINQ) {
+            break;
+        }
+        let tag = VlanPacket::parse(payload)?;
+        (ether_type, payload) = (tag.ether_type(), tag.payload());
+        len += vlan::LEN;
+    }
+    let packet = match ether_type {
+        EtherType::IPV4 => IpPacket::V4(ipv4::Ipv4Packet::parse(payload)?),
+        EtherType::IPV6 => IpPacket::V6(ipv6::Ipv6Packet::parse(payload)?),
+        other => return Err(Rejected::EtherType(other)),
+    };
+    Ok((packet, len))
+}
+
+/// What the outer IP packet carries, and how many bytes its headers have.
+#[inline(always)]
+fn upper_layer<'p>(ip: &IpPacket<'p>) -> Result<(IpProtocol, &'p [u8], usize), Rejected> {
+    match ip {
+        IpPacket::V4(packet) if packet.is_fragment() => Err(Rejected::Fragment),
+        IpPacket::V4(packet) => Ok((packet.protocol(), packet.payload(), packet.header_len())),
+        IpPacket::V6(packet)
+            if matches!(packet.next_header(), IpProtocol::UDP | IpProtocol::GRE) =>
+        {
+            Ok((packet.next_header(), packet.payload(), ipv6::LEN))
+        }
+        IpPacket::V6(packet) => {
+            let upper = packet.upper_layer()?;
+            if !upper.is_whole() {
+                return Err(Rejected::Fragment);
+            }
+            Ok((upper.protocol, upper.payload, upper.header_len))
+        }
+    }
+}
+
+/// Checks the network.
+#[inline(always)]
+fn network(expected: Option<Vni>, found: Vni, learned: &mut Decapsulated) -> Result<(), Rejected> {
+    match expected {
+        Some(expected) if expected != found => Err(Rejected::Vni { expected, found }),
+        _ => {
+            learned.vni = Some(found);
+            Ok(())
+        }
+    }
+}
+
+/// An inner packet that the header in front calls by an EtherType.
+#[inline(always)]
+fn inner_of<'p>(
+    ether_type: EtherType,
+    payload: &'p [u8],
+    learned: &mut Decapsulated,
+) -> Result<&'p [u8], Rejected> {
+    match ether_type {
+        EtherType::ETHERNET => {
+            learned.carries = Framing::Ethernet;
+            Ok(payload)
+        }
+        EtherType::IPV4 => inner_ip(IpProtocol::IPV4, payload),
+        EtherType::IPV6 => inner_ip(IpProtocol::IPV6, payload),
+        other => Err(Rejected::PayloadType(other.0)),
+    }
+}
+
+/// An inner packet that the header in front says to be of a version of IP: what it says itself is checked.
+#[inline(always)]
+fn inner_ip(protocol: IpProtocol, payload: &[u8]) -> Result<&[u8], Rejected> {
+    match protocol {
+        IpProtocol::IPV4 => drop(ipv4::Ipv4Packet::parse(payload)?),
+        _ => drop(ipv6::Ipv6Packet::parse(payload)?),
+    }
+    Ok(payload)
+}
+
+/// The inner notification that an outer one of [`Ecn::Ce`] or [`Ecn::Ect1`] makes necessary, and the version and the offset
+/// of the IP header that it belongs into. `None` when nothing changes, also without inner IP.
+#[cold]
+fn combine(
+    outer: Ecn,
+    carries: Framing,
+    inner: &[u8],
+) -> Result<Option<(usize, IpVersion, Ecn)>, Rejected> {
+    let (ip, at) = match carries {
+        Framing::Ip => (IpPacket::parse(inner)?, 0),
+        Framing::Ethernet => match outer_ip(inner) {
+            Ok(found) => found,
+            Err(Rejected::EtherType(_)) => return Ok(None),
+            Err(why) => return Err(why),
+        },
+    };
+    let old = ip.ecn();
+    match old.decapsulated(outer) {
+        None => Err(Rejected::Congestion),
+        Some(new) if new == old => Ok(None),
+        Some(new) => Ok(Some((at, ip.version(), new))),
+    }
+}

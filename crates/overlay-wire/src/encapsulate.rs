@@ -1,0 +1,910 @@
+//! Putting packets into tunnels, in place: headers prepared once per peer are written in front of the packet.
+//!
+//! A [`Template`] is made of what the peers agreed on, the [`Tunnel`], and of what the outer header shall look like, the
+//! [`Outer`]. For each packet it copies its prepared bytes into the packet's headroom and patches what varies: lengths,
+//! identification, checksums, the source port that tells flows apart, and whatever the outer header takes from the inner
+//! one. The packet itself does not move and nothing is allocated.
+//!
+//! ```
+//! use overlay_wire::buffer::PacketBuffer;
+//! use overlay_wire::encapsulate::{Outer, Template, Tunnel};
+//! use overlay_wire::vxlan::{self, VxlanHeader};
+//! use overlay_wire::{IpVersion, Vni};
+//!
+//! let outer = Outer::new("192.168.32.245".parse()?, "192.168.32.246".parse()?);
+//! let header = VxlanHeader::new(Vni::new(1)?);
+//! let mut template = Template::new(&outer, &Tunnel::Vxlan { port: vxlan::LINUX_PORT, header })?;
+//! assert_eq!(template.header_len(), 20 + 8 + 8);
+//!
+//! let mut buffer = [0; 64 + 100];
+//! let mut packet = PacketBuffer::new(&mut buffer, 64); // an Ethernet frame of 100 bytes
+//! template.encapsulate(&mut packet)?;
+//! assert_eq!(packet.len(), 136); // an IPv4 packet, ready to be sent
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+use core::net::IpAddr;
+use core::ops::{BitAnd, BitOr};
+
+use crate::buffer::PacketBuffer;
+use crate::checksum::{self, Checksum, PseudoHeader};
+use crate::error::{Error, Expected};
+use crate::ethernet::{self, EtherType, EthernetHeader};
+use crate::field;
+use crate::flow::{FlowHash, Inner, Ports};
+use crate::framing::Framing;
+use crate::geneve::{self, GeneveHeader, GeneveOptions};
+use crate::gre::{self, GreHeader};
+use crate::gue::{self, GueHeader};
+use crate::ip::{IpProtocol, IpVersion, MixedVersions};
+use crate::ipv4::{self, Ipv4Header};
+use crate::ipv6::{self, Ipv6Header};
+use crate::mac::MacAddr;
+use crate::udp::{self, UdpHeader};
+use crate::vni::Vni;
+use crate::vxlan::{self, VxlanHeader};
+use crate::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader};
+
+/// What two peers have agreed on about what is between the outer IP header and the inner packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tunnel<'a> {
+    /// Nothing: IP-in-IP of whichever versions (RFC 2003, RFC 4213, RFC 2473).
+    IpInIp,
+    /// UDP: Flannel's udp backend, and FOU of IP packets.
+    IpInUdp {
+        /// The destination port.
+        port: u16,
+    },
+    /// UDP and VXLAN (RFC 7348), which carries Ethernet frames.
+    Vxlan {
+        /// The destination port.
+        port: u16,
+        /// The header.
+        header: VxlanHeader,
+    },
+    /// UDP and VXLAN-GPE.
+    VxlanGpe {
+        /// The destination port.
+        port: u16,
+        /// The network.
+        vni: Vni,
+        /// What it carries.
+        carries: Framing,
+    },
+    /// GRE (RFC 2784, RFC 2890).
+    Gre {
+        /// What it carries.
+        carries: Framing,
+        /// Whether there is a checksum of header and packet, which costs reading the whole packet.
+        checksum: bool,
+        /// Which of several tunnels between two addresses this is.
+        key: Option<u32>,
+        /// Whether the packets are numbered.
+        sequence: bool,
+    },
+    /// UDP and GUE, variant 0.
+    Gue {
+        /// The destination port.
+        port: u16,
+        /// What it carries.
+        carries: Framing,
+    },
+    /// UDP and Geneve (RFC 8926).
+    Geneve {
+        /// The destination port.
+        port: u16,
+        /// The network.
+        vni: Vni,
+        /// What it carries.
+        carries: Framing,
+        /// The same options in every packet, at most [`MAX_OPTIONS`] bytes.
+        options: GeneveOptions<'a>,
+    },
+}
+
+/// Bytes of Geneve options that a [`Template`] has room for.
+pub const MAX_OPTIONS: usize = 64;
+
+impl Tunnel<'_> {
+    /// What it carries.
+    #[must_use]
+    pub const fn carries(&self) -> Framing {
+        match *self {
+            Self::IpInIp | Self::IpInUdp { .. } => Framing::Ip,
+            Self::Vxlan { .. } => Framing::Ethernet,
+            Self::VxlanGpe { carries, .. }
+            | Self::Gre { carries, .. }
+            | Self::Gue { carries, .. }
+            | Self::Geneve { carries, .. } => carries,
+        }
+    }
+}
+
+/// The outer headers of packets to one peer, and how what varies in them follows from the inner packet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outer {
+    /// The Ethernet header in front, for whoever writes frames; `None` to begin with the IP header.
+    pub link: Option<Link>,
+    /// Our address.
+    pub src: IpAddr,
+    /// The peer's address.
+    pub dst: IpAddr,
+    /// Time to live.
+    pub ttl: Ttl,
+    /// Differentiated services code point.
+    pub dscp: Dscp,
+    /// Explicit congestion notification.
+    pub ecn: EcnMode,
+    /// Whether routers of the underlay must not fragment, in IPv4.
+    pub dont_fragment: DontFragment,
+    /// The flow label, in IPv6.
+    pub flow_label: FlowLabel,
+    /// The source port, of tunnels over UDP.
+    pub src_port: SrcPort,
+    /// The checksum, of tunnels over UDP.
+    pub udp_checksum: UdpChecksum,
+}
+
+impl Outer {
+    /// Outer headers as they are usual:
+    /// a time to live of 64; DSCP 0; ECN as RFC 6040 has it; never fragmented; flow label and source port from the inner
+    /// flow; no UDP checksum over IPv4, where the inner packet has its own, and one over IPv6, where only tunnels may do
+    /// without (RFC 6935).
+    #[must_use]
+    pub const fn new(src: IpAddr, dst: IpAddr) -> Self {
+        Self {
+            link: None,
+            src,
+            dst,
+            ttl: Ttl::Fixed(64),
+            dscp: Dscp::Fixed(0),
+            ecn: EcnMode::Normal,
+            dont_fragment: DontFragment::Set,
+            flow_label: FlowLabel::Entropy,
+            src_port: SrcPort::Entropy(Ports::DYNAMIC),
+            udp_checksum: match dst {
+                IpAddr::V4(_) => UdpChecksum::Zero,
+                IpAddr::V6(_) => UdpChecksum::Compute,
+            },
+        }
+    }
+}
+
+/// The addresses of an outer Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// Our address on the underlay.
+    pub src: MacAddr,
+    /// The address of the peer, or of the router on the way.
+    pub dst: MacAddr,
+}
+
+/// The outer time to live or hop limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ttl {
+    /// This one: RFC 2003, section 3.1.
+    Fixed(u8),
+    /// That of the inner packet, so that the underlay's routers show in traceroute; 64 without inner IP.
+    Inherit,
+}
+
+/// The outer differentiated services code point (RFC 2983).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dscp {
+    /// This one, 0 to 63: the pipe model.
+    Fixed(u8),
+    /// That of the inner packet: the uniform model. 0 without inner IP.
+    Inherit,
+}
+
+/// The outer congestion notification (RFC 6040, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EcnMode {
+    /// That of the inner packet. Whoever decapsulates must understand it.
+    Normal,
+    /// None, for peers that do not understand it.
+    Compatibility,
+}
+
+/// The outer don't fragment flag, as iproute2's `df` option of VXLAN devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DontFragment {
+    /// Set.
+    Set,
+    /// Not set. The packets get different identifications then (RFC 6864).
+    Unset,
+    /// That of the inner packet, which is set in all IPv6 packets, and not set without inner IP.
+    Inherit,
+}
+
+/// The outer flow label, with which the underlay's routers tell flows apart (RFC 6438).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowLabel {
+    /// This one, 20 bits.
+    Fixed(u32),
+    /// One that follows from the inner flow.
+    Entropy,
+}
+
+/// The source port, with which the underlay's routers tell flows apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SrcPort {
+    /// This one, as Flannel's udp backend has it.
+    Fixed(u16),
+    /// The one of these that follows from the inner flow (RFC 7348, section 5).
+    Entropy(Ports),
+}
+
+/// The outer UDP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UdpChecksum {
+    /// 0: none. Over IPv6 both ends must have agreed on it (RFC 6935, RFC 6936).
+    Zero,
+    /// Computed, which costs reading the whole packet.
+    Compute,
+}
+
+/// A template cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTemplate {
+    /// The outer addresses are of different versions.
+    #[error("outer addresses: {0}")]
+    Addresses(#[from] MixedVersions),
+    /// A value does not fit its field.
+    #[error(transparent)]
+    Field(#[from] Error),
+}
+
+/// A packet cannot be encapsulated. It has not been changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is too little room in front of it.
+    #[error("headroom: expected at least {needed} bytes, found {found}")]
+    Headroom {
+        /// Bytes of the headers.
+        needed: usize,
+        /// Bytes that are there.
+        found: usize,
+    },
+    /// With the headers it would be longer than an IP packet can be.
+    #[error("inner packet: expected at most {limit} bytes, found {found}")]
+    TooLong {
+        /// Bytes that can be carried.
+        limit: usize,
+        /// Bytes of the packet.
+        found: usize,
+    },
+    /// The tunnel carries IP packets, and this is none.
+    #[error("inner packet: expected IP version 4 or 6, found {version}")]
+    NotIp {
+        /// Its first four bits; 0 for a packet without bytes.
+        version: u8,
+    },
+}
+
+/// Headers prepared for the packets to one peer.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// All headers but Geneve's options, with zeros where they vary.
+    headers: [u8; MAX_HEADERS],
+    /// Writes them.
+    write: Write,
+    carries: Framing,
+    /// Bytes of all headers.
+    header_len: usize,
+    /// Bytes of the longest inner packet.
+    max_inner_len: usize,
+    /// Of the words of the IPv4 header as it is in `headers`, not complemented.
+    sum: u32,
+    /// Of the last IPv4 packet that may be fragmented.
+    identification: u16,
+    policy: Policy,
+    shim: Shim,
+    udp_checksum: Option<PseudoHeader>,
+    options: [u8; MAX_OPTIONS],
+    options_len: usize,
+}
+
+/// What varies in the outer headers, and from what it follows.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    /// Whether anything in an IPv4 header but its length and protocol varies.
+    varies: bool,
+    /// Whether anything but the hash is to be taken from the inner packet.
+    inherits: bool,
+    traffic_class: Field<u8>,
+    ttl: Field<u8>,
+    /// The don't fragment flag, at its place in the header.
+    flags: Field<u16>,
+    flow_label: Field<u32>,
+    ports: Ports,
+}
+
+impl Policy {
+    fn new(outer: &Outer) -> Result<Self, Error> {
+        let at_most = |header, field, limit: u32, found: u32| {
+            Error::field(header, field, Expected::AtMost(limit.into()), found.into())
+        };
+        let dscp = match outer.dscp {
+            Dscp::Fixed(dscp) if dscp > 63 => {
+                return Err(at_most("IP", "DSCP", 63, dscp.into()));
+            }
+            Dscp::Fixed(dscp) => Field::own(dscp << 2),
+            Dscp::Inherit => Field::inherited(!0b11),
+        };
+        let ecn = match outer.ecn {
+            EcnMode::Normal => 0b11,
+            EcnMode::Compatibility => 0,
+        };
+        let traffic_class = Field { inherited: dscp.inherited | ecn, ..dscp };
+        let ttl = match outer.ttl {
+            Ttl::Fixed(ttl) => Field::own(ttl),
+            Ttl::Inherit => Field::inherited(u8::MAX),
+        };
+        let flags = match outer.dont_fragment {
+            DontFragment::Set => Field::own(ipv4::DONT_FRAGMENT),
+            DontFragment::Unset => Field::own(0),
+            DontFragment::Inherit => Field::inherited(ipv4::DONT_FRAGMENT),
+        };
+        let flow_label = match outer.flow_label {
+            FlowLabel::Fixed(label) if label > ipv6::FLOW_LABEL => {
+                return Err(at_most("IPv6", "flow label", ipv6::FLOW_LABEL, label));
+            }
+            FlowLabel::Fixed(label) => Field::own(label),
+            FlowLabel::Entropy => Field::inherited(ipv6::FLOW_LABEL),
+        };
+        let ports = match outer.src_port {
+            SrcPort::Fixed(port) => Ports::only(port),
+            SrcPort::Entropy(ports) => ports,
+        };
+        let inherits = traffic_class.inherited != 0 || ttl.inherited != 0 || flags.inherited != 0;
+        let varies = inherits || outer.dont_fragment != DontFragment::Set;
+        Ok(Self { varies, inherits, traffic_class, ttl, flags, flow_label, ports })
+    }
+}
+
+/// [`Template::write_as`] for some headers.
+type Write = fn(&mut Template, &mut PacketBuffer<'_>, Inner) -> Result<(), Why>;
+
+/// Why a packet is [`Refused`], in one byte: what else is to be said is found out later.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Headroom,
+    TooLong,
+    NotIp,
+}
+
+/// Bits that are always the same, and which of the inner packet's bits are added.
+#[derive(Clone, Copy, Debug)]
+struct Field<T> {
+    own: T,
+    inherited: T,
+}
+
+impl<T: BitOr<Output = T> + BitAnd<Output = T> + Copy + Default> Field<T> {
+    fn own(own: T) -> Self {
+        Self { own, inherited: T::default() }
+    }
+
+    fn inherited(inherited: T) -> Self {
+        Self { own: T::default(), inherited }
+    }
+
+    #[inline(always)]
+    fn with(self, inner: T) -> T {
+        self.own | inner & self.inherited
+    }
+}
+
+/// Bytes of the longest headers without Geneve's options.
+const MAX_HEADERS: usize = ethernet::LEN + ipv6::LEN + MAX_SHIM;
+/// Bytes of the longest that is between the outer IP header and the inner packet, without Geneve's options.
+const MAX_SHIM: usize = 16;
+
+const _: () = {
+    assert!(udp::LEN + vxlan::LEN <= MAX_SHIM);
+    assert!(udp::LEN + vxlan_gpe::LEN <= MAX_SHIM);
+    assert!(udp::LEN + geneve::LEN <= MAX_SHIM);
+    assert!(udp::LEN + gue::LEN <= MAX_SHIM);
+    assert!(gre::LEN + 3 * gre::FIELD_LEN <= MAX_SHIM);
+};
+
+/// What varies between the outer IP header and the inner packet.
+#[derive(Clone, Copy, Debug)]
+enum Shim {
+    None,
+    Gre {
+        checksum: bool,
+        /// The number of the next packet.
+        sequence: Option<u32>,
+    },
+    /// With what says which version of IP follows, if anything does.
+    Udp(Next),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Nothing,
+    VxlanGpe,
+    Gue,
+    Geneve,
+}
+
+/// The kinds of [`Shim`], as constants that functions can be made for.
+const NONE: u8 = 0;
+const GRE: u8 = 1;
+const UDP: u8 = 2;
+/// UDP of which only port and length vary.
+const PLAIN_UDP: u8 = 3;
+/// The same, in an IP header of which only length and checksum vary.
+const FIXED_UDP: u8 = 4;
+
+impl Template {
+    /// The headers for a peer.
+    ///
+    /// # Errors
+    /// [`InvalidTemplate`] when the addresses are of different versions, or a value does not fit its field.
+    pub fn new(outer: &Outer, tunnel: &Tunnel<'_>) -> Result<Self, InvalidTemplate> {
+        let addresses = PseudoHeader::new(outer.src, outer.dst)?;
+        let version = IpVersion::of(outer.dst);
+        let policy = Policy::new(outer)?;
+        let shim = PreparedShim::new(tunnel)?;
+        let udp_checksum = match outer.udp_checksum {
+            UdpChecksum::Zero => None,
+            UdpChecksum::Compute => Some(addresses),
+        };
+
+        let mut headers = [0; MAX_HEADERS];
+        let link_len = if outer.link.is_some() { ethernet::LEN } else { 0 };
+        let (link, rest) = headers.split_at_mut(link_len);
+        if let Some(Link { src, dst }) = outer.link {
+            EthernetHeader { dst, src, ether_type: EtherType::ip(version) }.emit(link)?;
+        }
+        let (sum, rest) = match addresses {
+            PseudoHeader::V4 { src, dst } => {
+                let (header, rest) = field::split_mut("IPv4", rest)?;
+                let ip = Ipv4Header::new(src, dst, shim.protocol);
+                (prepare_ipv4(header, &ip, &policy)?, rest)
+            }
+            PseudoHeader::V6 { src, dst } => {
+                let (header, rest) = field::split_mut::<{ ipv6::LEN }>("IPv6", rest)?;
+                Ipv6Header::new(src, dst, shim.protocol).emit(header)?;
+                (0, rest)
+            }
+        };
+        *field::split_mut("shim", rest)?.0 = shim.bytes;
+
+        let ip_len = version.header_len() as usize;
+        let shim_len = shim.len + shim.options_len;
+        // The total length of IPv4 counts its header, the payload length of IPv6 does not.
+        let counted_len = match version {
+            IpVersion::V4 => ip_len + shim_len,
+            IpVersion::V6 => shim_len,
+        };
+        Ok(Self {
+            headers,
+            write: writer(link_len, version, &shim, udp_checksum.is_some(), policy.varies),
+            carries: tunnel.carries(),
+            header_len: link_len + ip_len + shim_len,
+            max_inner_len: usize::from(u16::MAX) - counted_len,
+            sum,
+            identification: 0,
+            policy,
+            shim: shim.kind,
+            udp_checksum,
+            options: shim.options,
+            options_len: shim.options_len,
+        })
+    }
+
+    /// Bytes of all headers: the headroom that a packet needs, and what it grows by.
+    #[must_use]
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// What the tunnel carries.
+    #[must_use]
+    #[inline]
+    pub const fn carries(&self) -> Framing {
+        self.carries
+    }
+
+    /// Puts the headers in front of a packet.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is too little headroom, the packet is too long, or it is not what the tunnel carries. The
+    /// packet is as it was then.
+    #[inline]
+    pub fn encapsulate(&mut self, packet: &mut PacketBuffer<'_>) -> Result<(), Refused> {
+        let inner = Inner::of(self.carries, packet.as_slice());
+        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+    }
+
+    /// Puts the headers in front of a packet whose flow is known already, from a device or an earlier look.
+    ///
+    /// With fixed DSCP, time to live and don't fragment flag and ECN in compatibility mode, the packet is not read at all
+    /// then, except for the version of IP packets.
+    ///
+    /// # Errors
+    /// As [`encapsulate`](Self::encapsulate).
+    #[inline]
+    pub fn encapsulate_flow(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        hash: FlowHash,
+    ) -> Result<(), Refused> {
+        if self.policy.inherits {
+            return self.encapsulate_inheriting(packet, hash);
+        }
+        let inner = Inner { hash, ..Inner::UNKNOWN };
+        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+    }
+
+    #[inline(never)]
+    fn encapsulate_inheriting(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        hash: FlowHash,
+    ) -> Result<(), Refused> {
+        let inner = Inner { hash, ..Inner::of(self.carries, packet.as_slice()) };
+        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+    }
+
+    /// Puts the headers in front of each of many packets. Those for which that is not possible stay as they were; `refused`
+    /// is told which, by their index, and why.
+    #[inline]
+    pub fn encapsulate_batch(
+        &mut self,
+        packets: &mut [PacketBuffer<'_>],
+        mut refused: impl FnMut(usize, Refused),
+    ) {
+        for (index, packet) in packets.iter_mut().enumerate() {
+            if let Err(why) = self.encapsulate(packet) {
+                refused(index, why);
+            }
+        }
+    }
+
+    #[cold]
+    fn refusal(&self, why: Why, packet: &PacketBuffer<'_>) -> Refused {
+        match why {
+            Why::Headroom => {
+                Refused::Headroom { needed: self.header_len, found: packet.headroom() }
+            }
+            Why::TooLong => Refused::TooLong { limit: self.max_inner_len, found: packet.len() },
+            Why::NotIp => {
+                Refused::NotIp { version: packet.as_slice().first().map_or(0, |first| first >> 4) }
+            }
+        }
+    }
+
+    /// Puts the headers in front of a packet in one piece, of which all lengths and offsets but that of Geneve's options
+    /// are known when this is compiled.
+    fn write_as<
+        const LINK: usize,
+        const IP: usize,
+        const SHIM: usize,
+        const N: usize,
+        const KIND: u8,
+    >(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        inner: Inner,
+    ) -> Result<(), Why> {
+        const { assert!(LINK + IP + SHIM == N && N <= MAX_HEADERS) };
+        let (headroom, payload_len) = (packet.headroom(), packet.len());
+        if headroom < self.header_len {
+            return Err(Why::Headroom);
+        }
+        if payload_len > self.max_inner_len {
+            return Err(Why::TooLong);
+        }
+        let carried = match self.carries {
+            Framing::Ethernet => None,
+            Framing::Ip => match packet.as_slice().first().map(|first| first >> 4) {
+                Some(4) => Some(IpVersion::V4),
+                Some(6) => Some(IpVersion::V6),
+                _ => return Err(Why::NotIp),
+            },
+        };
+        let options_len = if KIND == UDP { self.options_len } else { 0 };
+        if options_len > 0 {
+            self.write_options(packet);
+        }
+        let headers = packet.before::<N>(options_len).ok_or(Why::Headroom)?;
+        // What varies is patched where it is: a copy patched elsewhere would have to be read again right after narrow
+        // writes, for which processors wait.
+        *headers = *self.headers.first_chunk().ok_or(Why::Headroom)?;
+        let (_, headers) = headers.split_at_mut(LINK);
+        let (ip, shim) = headers.split_at_mut(IP);
+        let len = SHIM + options_len + payload_len;
+        if let (ipv4::LEN, Some(header)) = (IP, ip.first_chunk_mut()) {
+            let protocol = carried.filter(|_| KIND == NONE);
+            self.patch_ipv4::<KIND>(header, protocol, len, inner);
+        } else if let Some(header) = ip.first_chunk_mut() {
+            let protocol = carried.filter(|_| KIND == NONE);
+            self.patch_ipv6(header, protocol, len, inner);
+        }
+        if matches!(KIND, UDP | PLAIN_UDP | FIXED_UDP) {
+            put(shim, 0, inner.hash.port(self.policy.ports).to_be_bytes());
+            put(shim, 4, (len as u16).to_be_bytes());
+        }
+        match KIND {
+            GRE => self.patch_gre::<SHIM>(packet.with_front(SHIM), carried),
+            UDP => self.patch_udp(packet.with_front(SHIM + options_len), carried),
+            _ => {}
+        }
+        packet.grow_front(self.header_len);
+        Ok(())
+    }
+
+    /// Patches a header whose protocol depends on the version of the inner packet if there is one.
+    #[inline(always)]
+    fn patch_ipv4<const KIND: u8>(
+        &mut self,
+        header: &mut [u8; ipv4::LEN],
+        carried: Option<IpVersion>,
+        len: usize,
+        inner: Inner,
+    ) {
+        let total_length = (ipv4::LEN + len) as u16;
+        field::put_u16::<2, _>(header, total_length);
+        let mut sum = self.sum + u32::from(total_length);
+        if let Some(version) = carried {
+            let protocol = IpProtocol::ip(version).0;
+            field::put::<9, 1, _>(header, [protocol]);
+            sum += u32::from(protocol);
+        }
+        if KIND != FIXED_UDP && self.policy.varies {
+            let class = self.policy.traffic_class.with(inner.traffic_class);
+            let flags = self.policy.flags.with(inner.flags);
+            let ttl = self.policy.ttl.with(inner.ttl);
+            field::put::<1, 1, _>(header, [class]);
+            field::put_u16::<6, _>(header, flags);
+            field::put::<8, 1, _>(header, [ttl]);
+            sum += u32::from(class) + u32::from(flags) + (u32::from(ttl) << 8);
+            if flags == 0 {
+                self.identification = self.identification.wrapping_add(1);
+                field::put_u16::<4, _>(header, self.identification);
+                sum += u32::from(self.identification);
+            }
+        }
+        let sum = (sum & 0xffff) + (sum >> 16);
+        field::put_u16::<10, _>(header, !((sum + (sum >> 16)) as u16));
+    }
+
+    /// As [`patch_ipv4`](Self::patch_ipv4).
+    #[inline(always)]
+    fn patch_ipv6(
+        &self,
+        header: &mut [u8; ipv6::LEN],
+        carried: Option<IpVersion>,
+        len: usize,
+        inner: Inner,
+    ) {
+        let class = u32::from(self.policy.traffic_class.with(inner.traffic_class));
+        let first = 6 << 28 | class << 20 | self.policy.flow_label.with(inner.hash.label());
+        field::put_u32::<0, _>(header, first);
+        field::put_u16::<4, _>(header, len as u16);
+        if let Some(version) = carried {
+            field::put::<6, 1, _>(header, [IpProtocol::ip(version).0]);
+        }
+        field::put::<7, 1, _>(header, [self.policy.ttl.with(inner.ttl)]);
+    }
+
+    /// Patches the header at the beginning of `bytes`, of which the rest is the inner packet.
+    fn patch_gre<const SHIM: usize>(&mut self, bytes: &mut [u8], carried: Option<IpVersion>) {
+        let Shim::Gre { checksum, sequence } = &mut self.shim else { return };
+        if let Some(version) = carried {
+            put(bytes, 2, EtherType::ip(version).0.to_be_bytes());
+        }
+        if let Some(sequence) = sequence {
+            put(bytes, SHIM - gre::FIELD_LEN, sequence.to_be_bytes());
+            *sequence = sequence.wrapping_add(1);
+        }
+        if *checksum {
+            put(bytes, gre::LEN, checksum::of(bytes).to_be_bytes());
+        }
+    }
+
+    /// Patches what follows the ports and the length of a whole datagram.
+    fn patch_udp(&self, datagram: &mut [u8], carried: Option<IpVersion>) {
+        if let (Some(version), Shim::Udp(next)) = (carried, self.shim) {
+            match next {
+                Next::Nothing => {}
+                Next::VxlanGpe => put(datagram, udp::LEN + 3, [NextProtocol::ip(version).0]),
+                Next::Gue => put(datagram, udp::LEN + 1, [IpProtocol::ip(version).0]),
+                Next::Geneve => {
+                    put(datagram, udp::LEN + 2, EtherType::ip(version).0.to_be_bytes());
+                }
+            }
+        }
+        if let Some(addresses) = &self.udp_checksum {
+            let sum = Checksum::new()
+                .pseudo_header(addresses, IpProtocol::UDP, datagram.len() as u32)
+                .bytes(datagram)
+                .finish();
+            // 0 would mean that there is none.
+            put(datagram, 6, if sum == 0 { 0xffff } else { sum }.to_be_bytes());
+        }
+    }
+
+    /// Writes Geneve's options right before the packet.
+    fn write_options(&self, packet: &mut PacketBuffer<'_>) {
+        let len = self.options_len;
+        let room = packet.with_front(len).get_mut(..len);
+        if let (Some(room), Some(options)) = (room, self.options.get(..len)) {
+            room.copy_from_slice(options);
+        }
+    }
+}
+
+/// The function that writes these headers. `checksum` says whether UDP has one, `varies` whether the IP header varies.
+fn writer(
+    link_len: usize,
+    version: IpVersion,
+    shim: &PreparedShim,
+    checksum: bool,
+    varies: bool,
+) -> Write {
+    let kind = match shim.kind {
+        Shim::None => NONE,
+        Shim::Gre { .. } => GRE,
+        Shim::Udp(Next::Nothing) if !checksum && !varies => FIXED_UDP,
+        Shim::Udp(Next::Nothing) if !checksum => PLAIN_UDP,
+        Shim::Udp(_) => UDP,
+    };
+    macro_rules! write_as {
+        ($link:expr, $ip:expr) => {
+            match (kind, shim.len) {
+                (NONE, _) => write_as!($link, $ip, 0, NONE),
+                (GRE, 4) => write_as!($link, $ip, 4, GRE),
+                (GRE, 8) => write_as!($link, $ip, 8, GRE),
+                (GRE, 12) => write_as!($link, $ip, 12, GRE),
+                (GRE, _) => write_as!($link, $ip, 16, GRE),
+                (FIXED_UDP, 8) => write_as!($link, $ip, 8, FIXED_UDP),
+                (FIXED_UDP, _) => write_as!($link, $ip, 16, FIXED_UDP),
+                (PLAIN_UDP, 8) => write_as!($link, $ip, 8, PLAIN_UDP),
+                (PLAIN_UDP, _) => write_as!($link, $ip, 16, PLAIN_UDP),
+                (_, 8) => write_as!($link, $ip, 8, UDP),
+                (_, 12) => write_as!($link, $ip, 12, UDP),
+                (_, _) => write_as!($link, $ip, 16, UDP),
+            }
+        };
+        ($link:expr, $ip:expr, $shim:expr, $kind:expr) => {
+            Template::write_as::<{ $link }, { $ip }, { $shim }, { $link + $ip + $shim }, { $kind }>
+        };
+    }
+    match (link_len, version) {
+        (0, IpVersion::V4) => write_as!(0, ipv4::LEN),
+        (0, IpVersion::V6) => write_as!(0, ipv6::LEN),
+        (_, IpVersion::V4) => write_as!(ethernet::LEN, ipv4::LEN),
+        (_, IpVersion::V6) => write_as!(ethernet::LEN, ipv6::LEN),
+    }
+}
+
+/// Writes the header with zeros where it varies. Returns the sum of its words, not complemented.
+fn prepare_ipv4(
+    bytes: &mut [u8; ipv4::LEN],
+    header: &Ipv4Header<'_>,
+    policy: &Policy,
+) -> Result<u32, Error> {
+    header.emit(bytes)?;
+    field::put_u16::<2, _>(bytes, 0);
+    field::put_u16::<10, _>(bytes, 0);
+    if header.protocol == IpProtocol::IPV4 {
+        field::put::<9, 1, _>(bytes, [0]);
+    }
+    let (class, flags, ttl) = match policy.varies {
+        true => (0, 0, 0),
+        false => (policy.traffic_class.own, policy.flags.own, policy.ttl.own),
+    };
+    field::put::<1, 1, _>(bytes, [class]);
+    field::put_u16::<6, _>(bytes, flags);
+    field::put::<8, 1, _>(bytes, [ttl]);
+    let words = bytes.as_chunks::<2>().0;
+    Ok(words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum())
+}
+
+/// Writes a field at an offset, unless it lies outside.
+#[inline(always)]
+fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) {
+    if let Some(slot) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *slot = field;
+    }
+}
+
+/// What is between the outer IP header and the inner packet.
+struct PreparedShim {
+    kind: Shim,
+    /// What the outer IP header calls it.
+    protocol: IpProtocol,
+    /// Without Geneve's options, and with zeros where it varies.
+    bytes: [u8; MAX_SHIM],
+    len: usize,
+    options: [u8; MAX_OPTIONS],
+    options_len: usize,
+}
+
+impl PreparedShim {
+    fn new(tunnel: &Tunnel<'_>) -> Result<Self, Error> {
+        let ether_type = match tunnel.carries() {
+            Framing::Ethernet => EtherType::ETHERNET,
+            Framing::Ip => EtherType::IPV4,
+        };
+        match *tunnel {
+            Tunnel::IpInIp => {
+                Ok(Self::without_options(Shim::None, IpProtocol::IPV4, [0; MAX_SHIM], 0))
+            }
+            Tunnel::IpInUdp { port } => Self::udp(port, Next::Nothing, &[]),
+            Tunnel::Vxlan { port, header } => Self::udp(port, Next::Nothing, &header.to_bytes()),
+            Tunnel::VxlanGpe { port, vni, carries } => {
+                let next = match carries {
+                    Framing::Ethernet => NextProtocol::ETHERNET,
+                    Framing::Ip => NextProtocol::IPV4,
+                };
+                Self::udp(port, Next::VxlanGpe, &VxlanGpeHeader::new(vni, next).to_bytes())
+            }
+            Tunnel::Gue { port, carries } => {
+                let protocol = match carries {
+                    Framing::Ethernet => IpProtocol::ETHERNET,
+                    Framing::Ip => IpProtocol::IPV4,
+                };
+                let mut bytes = [0; gue::LEN];
+                GueHeader::new(protocol).emit(&mut bytes)?;
+                Self::udp(port, Next::Gue, &bytes)
+            }
+            Tunnel::Geneve { port, vni, options: given, .. } => {
+                let header = GeneveHeader { options: given, ..GeneveHeader::new(vni, ether_type) };
+                let mut shim = Self::udp(port, Next::Geneve, &header.fixed_bytes())?;
+                let given = given.as_bytes();
+                let Some(options) = shim.options.get_mut(..given.len()) else {
+                    let expected = Expected::AtMost(MAX_OPTIONS as u64);
+                    let found = given.len() as u64;
+                    return Err(Error::field("Geneve", "options length", expected, found));
+                };
+                options.copy_from_slice(given);
+                Ok(Self { options_len: given.len(), ..shim })
+            }
+            Tunnel::Gre { checksum, key, sequence, .. } => {
+                let sequence = sequence.then_some(0);
+                let header = GreHeader { protocol: ether_type, checksum, key, sequence };
+                let mut bytes = [0; MAX_SHIM];
+                header.emit(&mut bytes)?;
+                if checksum {
+                    put(&mut bytes, gre::LEN, [0, 0]);
+                }
+                let kind = Shim::Gre { checksum, sequence };
+                Ok(Self::without_options(kind, IpProtocol::GRE, bytes, header.header_len()))
+            }
+        }
+    }
+
+    /// UDP and what follows it, at most 8 bytes.
+    fn udp(port: u16, next: Next, header: &[u8]) -> Result<Self, Error> {
+        let mut bytes = [0; MAX_SHIM];
+        let len = udp::LEN + header.len();
+        let Some(room) = bytes.get_mut(udp::LEN..len) else {
+            return Err(Error::truncated("UDP", len, MAX_SHIM));
+        };
+        room.copy_from_slice(header);
+        UdpHeader { src_port: 0, dst_port: port }.emit(&mut bytes, None)?;
+        put(&mut bytes, 4, [0, 0]);
+        Ok(Self::without_options(Shim::Udp(next), IpProtocol::UDP, bytes, len))
+    }
+
+    const fn without_options(
+        kind: Shim,
+        protocol: IpProtocol,
+        bytes: [u8; MAX_SHIM],
+        len: usize,
+    ) -> Self {
+        Self { kind, protocol, bytes, len, options: [0; MAX_OPTIONS], options_len: 0 }
+    }
+}
