@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use overlay_lab::{Host, PingRequest, cannot_run, capture, connect, ping};
-use overlay_wire::checksum::{self, Checksum, PseudoHeader};
+use overlay_wire::arp::{ArpHeader, ArpPacket};
+use overlay_wire::checksum::PseudoHeader;
 use overlay_wire::ethernet::{self, EtherType, EthernetFrame, EthernetHeader};
-use overlay_wire::ip::{IpPacket, IpProtocol};
+use overlay_wire::icmpv4::{self, Icmpv4Header, Icmpv4Packet};
+use overlay_wire::icmpv6::{Icmpv6Header, Icmpv6Packet};
+use overlay_wire::ip::{IpPacket, IpProtocol, UpperLayer};
 use overlay_wire::ipv4::Ipv4Header;
-use overlay_wire::ipv6::Ipv6Header;
+use overlay_wire::ipv6::{Ipv6Header, Ipv6Packet};
+use overlay_wire::ndp::{self, NeighbourHeader, NeighbourMessage, NeighbourPacket};
 use overlay_wire::udp::{UdpHeader, UdpPacket};
 use overlay_wire::vxlan::{self, GroupPolicy, VxlanHeader, VxlanPacket};
 use overlay_wire::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader, VxlanGpePacket};
@@ -24,8 +28,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 type Outcome = Result<(), Failed>;
 type Case = (&'static str, fn(&str) -> Outcome);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     ("the kernel answers our frames", answers),
+    ("the kernel tells us where its addresses are", resolution),
     ("the kernel understands and sends group policies", group_policies),
     ("the kernel answers our packets in VXLAN-GPE", answers_in_gpe),
     ("we understand what two kernels send each other", two_kernels),
@@ -44,7 +49,8 @@ const VNI: Vni = Vni::from_octets([0x12, 0x34, 0x56]);
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const THEIR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const SRC_PORT: u16 = 50_000;
-const IDENT: [u8; 2] = [0x17, 0x08];
+const IDENTIFIER: u16 = 1708;
+const SEQUENCE: u16 = 26;
 const DATA: &[u8] = b"an odd number of bytes.";
 
 /// Two hosts on one cable, the first one ours.
@@ -125,14 +131,64 @@ fn echo_by_vxlan(
     let vxlan = VxlanHeader { vni: VNI, group_policy };
     let ethernet = EthernetHeader { dst: THEIR_MAC, src: OUR_MAC, ether_type };
     let frame = under(echo_request(inner_version)?, ethernet::LEN, |it| ethernet.emit(it))?;
-    let payload = under(frame, vxlan::LEN, |it| vxlan.emit(it))?;
-
-    let answer = exchange(ours, version, checksum, vxlan::PORT, payload)?;
-    let packet = VxlanPacket::parse(&answer)?;
-    assert_eq!((packet.header(), packet.reserved()), (vxlan, 0));
-    let frame = EthernetFrame::parse(packet.payload())?;
+    let answer = exchange_frames(ours, version, checksum, vxlan, frame, is_echo)?;
+    let frame = EthernetFrame::parse(&answer)?;
     assert_eq!(frame.header(), EthernetHeader { dst: OUR_MAC, src: THEIR_MAC, ether_type });
     assert_echo_reply(inner_version, frame.payload())
+}
+
+fn resolution(case: &str) -> Outcome {
+    for version in IpVersion::ALL {
+        let [ours, theirs] = hosts()?;
+        if !add_vtep(case, &theirs, version, true, "")? {
+            return Ok(());
+        }
+        let exchange = |dst, ether_type, packet: Vec<u8>, is_answer: fn(&[u8]) -> bool| {
+            let ethernet = EthernetHeader { dst, src: OUR_MAC, ether_type };
+            let frame = under(packet, ethernet::LEN, |it| ethernet.emit(it))?;
+            exchange_frames(&ours, version, true, VxlanHeader::new(VNI), frame, is_answer)
+        };
+
+        let [IpAddr::V4(us), IpAddr::V4(them)] = inner(IpVersion::V4) else { unreachable!() };
+        let request = ArpHeader::request(OUR_MAC, us, them);
+        let packet = request.to_bytes().to_vec();
+        let answer = exchange(MacAddr::BROADCAST, EtherType::ARP, packet, is_arp)?;
+        let frame = EthernetFrame::parse(&answer)?;
+        assert_eq!((frame.dst(), frame.src()), (OUR_MAC, THEIR_MAC));
+        let reply = ArpPacket::parse(frame.payload())?.header();
+        assert_eq!(Some(reply), request.reply(THEIR_MAC));
+
+        let [IpAddr::V6(us), IpAddr::V6(them)] = inner(IpVersion::V6) else { unreachable!() };
+        let group = ndp::solicited_node(them);
+        let station = MacAddr::multicast(group.into()).expect("a group");
+        let addresses = PseudoHeader::V6 { src: us, dst: group };
+        let solicitation = NeighbourHeader {
+            message: NeighbourMessage::Solicitation,
+            target: them,
+            link_layer: Some(OUR_MAC),
+        };
+        let message =
+            under(vec![], solicitation.header_len(), |it| solicitation.emit(it, &addresses))?;
+        let header = Ipv6Header::new(us, group, IpProtocol::ICMPV6);
+        let header = Ipv6Header { hop_limit: ndp::HOP_LIMIT, ..header };
+        let packet = under(message, header.header_len(), |it| header.emit(it))?;
+        let answer = exchange(station, EtherType::IPV6, packet, is_neighbour)?;
+        let frame = EthernetFrame::parse(&answer)?;
+        assert_eq!((frame.dst(), frame.src()), (OUR_MAC, THEIR_MAC));
+        let packet = Ipv6Packet::parse(frame.payload())?;
+        assert_eq!((packet.src(), packet.dst()), (them, us));
+        let advertisement = NeighbourHeader {
+            message: NeighbourMessage::Advertisement {
+                router: false,
+                solicited: true,
+                overrides: true,
+            },
+            target: them,
+            link_layer: Some(THEIR_MAC),
+        };
+        assert_eq!(NeighbourPacket::receive(&packet)?.header(), advertisement);
+    }
+    Ok(())
 }
 
 fn answers_in_gpe(case: &str) -> Outcome {
@@ -157,7 +213,7 @@ fn answers_in_gpe(case: &str) -> Outcome {
                 let header = VxlanGpeHeader::new(VNI, NextProtocol::ip(inner_version));
                 let echo = echo_request(inner_version)?;
                 let payload = under(echo, vxlan_gpe::LEN, |it| header.emit(it))?;
-                let answer = exchange(&ours, version, checksum, vxlan_gpe::PORT, payload)?;
+                let answer = exchange(&ours, version, checksum, vxlan_gpe::PORT, payload, is_echo)?;
                 let packet = VxlanGpePacket::parse(&answer)?;
                 assert_eq!((packet.header(), packet.reserved()), (header, 0));
                 assert_echo_reply(inner_version, packet.payload())?;
@@ -198,10 +254,17 @@ fn two_kernels(case: &str) -> Outcome {
                 let frame = EthernetFrame::parse(packet.payload())?;
                 assert!([OUR_MAC, THEIR_MAC].contains(&frame.src()));
                 match frame.ether_type() {
-                    EtherType::ARP => kinds.push(None),
+                    EtherType::ARP => {
+                        ArpPacket::parse(frame.payload())?;
+                        kinds.push(None);
+                    }
                     EtherType::IPV4 | EtherType::IPV6 => {
-                        let (protocol, message) = icmp(frame.payload())?;
-                        kinds.push(Some((protocol, message[0])));
+                        let packet = IpPacket::parse(frame.payload())?;
+                        let (protocol, kind) = icmp(&packet)?;
+                        if let (IpPacket::V6(packet), true) = (packet, NEIGHBOUR.contains(&kind)) {
+                            NeighbourPacket::receive(&packet)?;
+                        }
+                        kinds.push(Some((protocol, kind)));
                     }
                     other => return Err(format!("an inner frame of type {other}").into()),
                 }
@@ -213,7 +276,7 @@ fn two_kernels(case: &str) -> Outcome {
                 }
             }
             assert!(count(None) >= 2, "an ARP request and reply in {kinds:?}");
-            for kind in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
+            for kind in NEIGHBOUR {
                 assert_ne!(count(Some((IpProtocol::ICMPV6, kind))), 0, "{kind} in {kinds:?}");
             }
         }
@@ -224,8 +287,7 @@ fn two_kernels(case: &str) -> Outcome {
 /// Request and reply.
 const ECHO_V4: [u8; 2] = [8, 0];
 const ECHO_V6: [u8; 2] = [128, 129];
-const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const NEIGHBOUR: [u8; 2] = [ndp::NEIGHBOUR_SOLICITATION, ndp::NEIGHBOUR_ADVERTISEMENT];
 
 /// Makes the VTEP `v0` of the host that is not ours, which knows our addresses inside.
 fn add_vtep(
@@ -290,6 +352,22 @@ fn ip(host: &Host, line: &str) -> Result<(), String> {
     }
 }
 
+/// Sends a frame in VXLAN and returns the frame in the kernel's answer.
+fn exchange_frames(
+    ours: &Host,
+    version: IpVersion,
+    checksum: bool,
+    vxlan: VxlanHeader,
+    frame: Vec<u8>,
+    is_answer: fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, Failed> {
+    let payload = under(frame, vxlan::LEN, |it| vxlan.emit(it))?;
+    let answer = exchange(ours, version, checksum, vxlan::PORT, payload, is_answer)?;
+    let packet = VxlanPacket::parse(&answer)?;
+    assert_eq!((packet.header(), packet.reserved()), (vxlan, 0));
+    Ok(packet.payload().to_vec())
+}
+
 /// Sends what a datagram to this port should carry and returns what the kernel's answer carries.
 fn exchange(
     ours: &Host,
@@ -297,6 +375,7 @@ fn exchange(
     checksum: bool,
     port: u16,
     payload: Vec<u8>,
+    is_answer: fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Failed> {
     let [us, them] = outer(version);
     let addresses = PseudoHeader::new(us, them)?;
@@ -307,17 +386,36 @@ fn exchange(
 
     let answers = capture(ours, "eth0")?;
     ours.run(|| send(them, &packet))?;
-    let is_answer = move |frame: &[u8]| {
+    let is_answer = |frame: &[u8]| {
         let Ok(Some((packet, udp))) = outer_udp(frame) else { return false };
-        // It also sends what it has to say about its own addresses and groups.
-        let is_echo = udp.payload().ends_with(DATA);
-        is_echo && (packet.src(), packet.dst(), udp.dst_port()) == (them, us, port)
+        let ends = (packet.src(), packet.dst(), udp.dst_port());
+        ends == (them, us, port) && is_answer(udp.payload())
     };
     let answer = answers.wait_for(Duration::from_secs(5), is_answer)?.bytes;
     let Some(payload) = self::datagram(&answer, port, checksum)? else {
         return Err("no datagram".into());
     };
     Ok(payload.to_vec())
+}
+
+// The kernel also sends what it has to say about its own addresses and groups.
+
+fn is_echo(payload: &[u8]) -> bool {
+    payload.ends_with(DATA)
+}
+
+fn is_arp(payload: &[u8]) -> bool {
+    inner_frame(payload).is_some_and(|frame| frame.ether_type() == EtherType::ARP)
+}
+
+fn is_neighbour(payload: &[u8]) -> bool {
+    inner_frame(payload)
+        .and_then(|frame| Ipv6Packet::parse(frame.payload()).ok())
+        .is_some_and(|packet| NeighbourPacket::receive(&packet).is_ok())
+}
+
+fn inner_frame(payload: &[u8]) -> Option<EthernetFrame<'_>> {
+    EthernetFrame::parse(VxlanPacket::parse(payload).ok()?.payload()).ok()
 }
 
 /// Sends an IP packet, header and all.
@@ -335,13 +433,12 @@ fn outer_udp(frame: &[u8]) -> Result<Option<(IpPacket<'_>, UdpPacket<'_>)>, Fail
         return Ok(None);
     }
     let packet = IpPacket::parse(frame.payload())?;
-    let (protocol, payload) = payload(&packet);
-    if protocol != IpProtocol::UDP {
+    let upper = upper_layer(&packet)?;
+    if upper.protocol != IpProtocol::UDP {
         return Ok(None);
     }
-    let udp = UdpPacket::parse(payload)?;
-    let addresses = PseudoHeader::new(packet.src(), packet.dst())?;
-    assert!(udp.is_checksum_valid(&addresses), "{udp:?}");
+    let udp = UdpPacket::parse(upper.payload)?;
+    assert!(udp.is_checksum_valid(&packet.pseudo_header()), "{udp:?}");
     Ok(Some((packet, udp)))
 }
 
@@ -356,69 +453,70 @@ fn datagram(frame: &[u8], port: u16, checksum: bool) -> Result<Option<&[u8]>, Fa
     }
 }
 
-fn payload<'a>(packet: &IpPacket<'a>) -> (IpProtocol, &'a [u8]) {
-    match packet {
-        IpPacket::V4(packet) => {
-            assert!(packet.is_checksum_valid(), "{packet:?}");
-            (packet.protocol(), packet.payload())
-        }
-        IpPacket::V6(packet) => match packet.next_header() {
-            // What the kernel puts in front of a report of multicast listeners.
-            IpProtocol::HOP_BY_HOP => {
-                let rest = packet.payload();
-                (IpProtocol(rest[0]), &rest[8 + 8 * usize::from(rest[1])..])
-            }
-            next_header => (next_header, packet.payload()),
-        },
+/// What a whole IP packet carries, with its checksum checked.
+fn upper_layer<'a>(packet: &IpPacket<'a>) -> Result<UpperLayer<'a>, Error> {
+    if let IpPacket::V4(packet) = packet {
+        assert!(packet.is_checksum_valid(), "{packet:?}");
     }
+    let upper = packet.upper_layer()?;
+    assert!(upper.is_whole(), "{packet:?}");
+    Ok(upper)
 }
 
-/// The ICMP message in an IP packet, with all checksums checked.
-fn icmp(packet: &[u8]) -> Result<(IpProtocol, &[u8]), Failed> {
-    let packet = IpPacket::parse(packet)?;
-    let (protocol, message) = payload(&packet);
-    let is_valid = match packet.version() {
-        IpVersion::V4 => protocol == IpProtocol::ICMP && checksum::is_valid(message),
-        IpVersion::V6 => {
-            let addresses = PseudoHeader::new(packet.src(), packet.dst())?;
-            protocol == IpProtocol::ICMPV6 && icmpv6_checksum(&addresses, message) == 0
+/// Protocol and type of the ICMP message in an IP packet, with all checksums checked.
+fn icmp(packet: &IpPacket<'_>) -> Result<(IpProtocol, u8), Failed> {
+    let upper = upper_layer(packet)?;
+    let (is_valid, kind) = match upper.protocol {
+        IpProtocol::ICMP => {
+            let message = Icmpv4Packet::parse(upper.payload)?;
+            (message.is_checksum_valid(), message.kind())
         }
+        IpProtocol::ICMPV6 => {
+            let message = Icmpv6Packet::parse(upper.payload)?;
+            (message.is_checksum_valid(&packet.pseudo_header()), message.kind())
+        }
+        other => return Err(format!("a packet of protocol {other}").into()),
     };
     assert!(is_valid, "{packet:?}");
-    Ok((protocol, message))
-}
-
-fn icmpv6_checksum(addresses: &PseudoHeader, message: &[u8]) -> u16 {
-    Checksum::new()
-        .pseudo_header(addresses, IpProtocol::ICMPV6, message.len() as u32)
-        .bytes(message)
-        .finish()
+    Ok((upper.protocol, kind))
 }
 
 /// An IP packet with an echo request from our address inside to theirs.
 fn echo_request(version: IpVersion) -> Result<Vec<u8>, Failed> {
     let [from, to] = inner(version);
-    let (protocol, kind) = match version {
-        IpVersion::V4 => (IpProtocol::ICMP, ECHO_V4[0]),
-        IpVersion::V6 => (IpProtocol::ICMPV6, ECHO_V6[0]),
+    let addresses = PseudoHeader::new(from, to)?;
+    let (identifier, sequence) = (IDENTIFIER, SEQUENCE);
+    let message = under(DATA.to_vec(), icmpv4::LEN, |it| match version {
+        IpVersion::V4 => Icmpv4Header::EchoRequest { identifier, sequence }.emit(it),
+        IpVersion::V6 => Icmpv6Header::EchoRequest { identifier, sequence }.emit(it, &addresses),
+    })?;
+    let protocol = match version {
+        IpVersion::V4 => IpProtocol::ICMP,
+        IpVersion::V6 => IpProtocol::ICMPV6,
     };
-    let mut message = [&[kind, 0, 0, 0], &IDENT[..], &[0, 26], DATA].concat();
-    let sum = match version {
-        IpVersion::V4 => checksum::of(&message),
-        IpVersion::V6 => icmpv6_checksum(&PseudoHeader::new(from, to)?, &message),
-    };
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
     ip_packet(from, to, protocol, message)
 }
 
 fn assert_echo_reply(version: IpVersion, packet: &[u8]) -> Outcome {
     let [us, them] = inner(version);
-    let (_, message) = icmp(packet)?;
     let packet = IpPacket::parse(packet)?;
     assert_eq!((packet.src(), packet.dst()), (them, us));
-    let kind = if version == IpVersion::V4 { ECHO_V4[1] } else { ECHO_V6[1] };
-    assert_eq!(message[..2], [kind, 0]);
-    assert_eq!(message[4..], [&IDENT[..], &[0, 26], DATA].concat());
+    icmp(&packet)?;
+    let message = upper_layer(&packet)?.payload;
+    let (identifier, sequence) = (IDENTIFIER, SEQUENCE);
+    let data = match version {
+        IpVersion::V4 => {
+            let message = Icmpv4Packet::parse(message)?;
+            assert_eq!(message.header(), Icmpv4Header::EchoReply { identifier, sequence });
+            message.payload()
+        }
+        IpVersion::V6 => {
+            let message = Icmpv6Packet::parse(message)?;
+            assert_eq!(message.header(), Icmpv6Header::EchoReply { identifier, sequence });
+            message.payload()
+        }
+    };
+    assert_eq!(data, DATA);
     Ok(())
 }
 
