@@ -21,6 +21,7 @@ use overlay_wire::icmpv6::Icmpv6Header;
 use overlay_wire::ip::IpProtocol;
 use overlay_wire::ipv4::Ipv4Header;
 use overlay_wire::ipv6::Ipv6Header;
+use overlay_wire::ipv6::extension::{FragmentHeader, Ipv6Option, OptionsHeader};
 use overlay_wire::ndp::{self, NeighbourHeader, NeighbourMessage};
 use overlay_wire::tcp::{TcpFlags, TcpHeader};
 use overlay_wire::udp::UdpHeader;
@@ -90,7 +91,11 @@ impl Packet {
         self
     }
 
-    fn udp(mut self, port: u16, ends: Ends, checksum: bool) -> Self {
+    fn udp(self, port: u16, ends: Ends, checksum: bool) -> Self {
+        self.udp_header(port, ends, checksum).ip(IpProtocol::UDP, ends)
+    }
+
+    fn udp_header(mut self, port: u16, ends: Ends, checksum: bool) -> Self {
         self.unchecked_over_ipv6 |= !checksum && ends.version() == IpVersion::V6;
         let header = UdpHeader { src_port: 50_000, dst_port: port };
         let addresses = ends.pseudo_header();
@@ -98,7 +103,6 @@ impl Packet {
             .field("udp.srcport", header.src_port)
             .field("udp.dstport", header.dst_port)
             .field("udp.checksum.status", if checksum { CHECKSUM_GOOD } else { CHECKSUM_ABSENT })
-            .ip(IpProtocol::UDP, ends)
     }
 
     fn ip(self, protocol: IpProtocol, ends: Ends) -> Self {
@@ -237,6 +241,7 @@ fn packets() -> Vec<Packet> {
     }
     packets.extend(arp());
     packets.extend(ndp());
+    packets.extend([router_alert(), atomic_fragment()]);
     packets
 }
 
@@ -474,18 +479,55 @@ fn vlan(version: IpVersion) -> Vec<Packet> {
     packets.map(|packet| packet.prints(Ends::inner(version).printed())).into()
 }
 
+/// A packet with IPv4 options.
+fn router_alert() -> Packet {
+    let Ends::V4(src, dst) = Ends::inner(IpVersion::V4) else { unreachable!("IPv4 is IPv4") };
+    let header =
+        Ipv4Header { options: b"\x94\x04\0\0", ..Ipv4Header::new(src, dst, IpProtocol::UDP) };
+    let ends = Ends::V4(src, dst);
+    Packet::data("a router alert")
+        .udp_header(9, ends, true)
+        .under(header.header_len(), |bytes| header.emit(bytes))
+        .field("ip.src", src)
+        .field("ip.dst", dst)
+        .field("ip.proto", IpProtocol::UDP.0)
+        .field("ip.checksum.status", CHECKSUM_GOOD)
+        .field("ip.opt.ra", 0)
+        .prints("options (RA)")
+        .prints(ends.printed())
+        .ethernet(EtherType::IPV4)
+}
+
+/// A fragment that is a whole packet: RFC 6946.
+fn atomic_fragment() -> Packet {
+    let ends = Ends::inner(IpVersion::V6);
+    let header = FragmentHeader {
+        next_header: IpProtocol::UDP,
+        fragment_offset: 0,
+        more_fragments: false,
+        identification: 0x0102_0304,
+    };
+    Packet::data("an atomic fragment")
+        .udp_header(9, ends, true)
+        .under(header.header_len(), |bytes| header.emit(bytes))
+        .field("ipv6.fraghdr.nxt", header.next_header.0)
+        .field("ipv6.fraghdr.ident", format!("{:#010x}", header.identification))
+        .prints("frag (0x01020304:0|15)")
+        .ip(IpProtocol::FRAGMENT, ends)
+        .ethernet(EtherType::IPV6)
+}
+
 fn ip_in_ip(inner: IpVersion, outer: Ends) -> Vec<Packet> {
     let protocol = IpProtocol::ip(inner);
     let mut packets = vec![inner_ip("IP in IP", inner).ip(protocol, outer)];
     if outer.version() == IpVersion::V6 {
-        let limit = ip_in_ip::encapsulation_limit(protocol, ip_in_ip::LINUX_ENCAPSULATION_LIMIT);
-        let emit = |bytes: &mut [u8]| {
-            bytes[..limit.len()].copy_from_slice(&limit);
-            Ok(())
-        };
+        let limit = ip_in_ip::LINUX_ENCAPSULATION_LIMIT;
+        let options = &Ipv6Option::tunnel_encapsulation_limit(limit);
+        let header = OptionsHeader { next_header: protocol, options };
         let packet = inner_ip("IP in IP with a limit", inner)
-            .under(limit.len(), emit)
-            .field("ipv6.opt.tel", ip_in_ip::LINUX_ENCAPSULATION_LIMIT)
+            .under(ip_in_ip::ENCAPSULATION_LIMIT_LEN, |bytes| header.emit(bytes))
+            .field("ipv6.dstopts.nxt", protocol.0)
+            .field("ipv6.opt.tel", limit)
             .ip(IpProtocol::DESTINATION_OPTIONS, outer);
         packets.push(packet);
     }
@@ -634,8 +676,9 @@ fn tcpdump_reads_every_packet() -> Result<(), String> {
         }
     }
     for (packet, text) in printed_by_tcpdump("tcpdump-broken", &broken_packets()) {
-        // It sees no more than the outer datagram of some.
-        if !packet.printed.is_empty() && !packet.unchecked_over_ipv6 {
+        // It sees no more than the outer datagram of some, and takes fragments as they are.
+        let is_fragment = packet.fields.contains_key("ipv6.fraghdr.ident");
+        if !packet.printed.is_empty() && !packet.unchecked_over_ipv6 && !is_fragment {
             assert_ne!(complaints(&text), NONE, "{}: {text}", packet.name);
         }
     }
