@@ -357,8 +357,7 @@ fn dissections() -> Result<Vec<Seed>> {
     const DISSECT: &[&str] = &["dissect"];
     let begins =
         |ether_type: EtherType, packet: &[u8]| [&ether_type.0.to_be_bytes()[..], packet].concat();
-    // Ethernet is tried in any case.
-    let any = EtherType::MPLS;
+    let (frame, packet) = (EtherType(0), EtherType(1));
     let mut seeds = Vec::new();
     for Seed { targets, name, bytes } in
         link()?.into_iter().chain(ipv4_packets()?).chain(ipv6_packets()?)
@@ -366,7 +365,7 @@ fn dissections() -> Result<Vec<Seed>> {
         let ether_type = match targets[0] {
             "ipv4" => EtherType::IPV4,
             "ipv6" => EtherType::IPV6,
-            _ => any,
+            _ => frame,
         };
         seeds.push(Seed { targets: DISSECT, name, bytes: begins(ether_type, &bytes) });
     }
@@ -374,8 +373,8 @@ fn dissections() -> Result<Vec<Seed>> {
         let header = UdpHeader { src_port: 50_000, dst_port: port };
         let datagram = with(header.header_len(), &payload, |bytes| header.emit(bytes, None))?;
         let packet = ipv4(Ipv4Header::new(V4.0, V4.1, IpProtocol::UDP), &datagram)?;
-        let packet = ethernet(EtherType::IPV4, &packet)?;
-        seeds.push(Seed { targets: DISSECT, name, bytes: begins(any, &packet) });
+        let bytes = begins(frame, &ethernet(EtherType::IPV4, &packet)?);
+        seeds.push(Seed { targets: DISSECT, name, bytes });
     }
     for Seed { name, bytes, .. } in transport()?.into_iter().filter(|seed| seed.targets[0] == "tcp")
     {
@@ -385,7 +384,7 @@ fn dissections() -> Result<Vec<Seed>> {
     for Seed { targets, name, bytes } in icmp_messages()? {
         let whole = targets.len() == 1;
         let bytes = match name {
-            _ if whole => begins(any, &bytes),
+            _ if whole => begins(packet, &bytes),
             "echo" | "redirect" | "fragmentation-needed" => begins(
                 EtherType::IPV4,
                 &ipv4(Ipv4Header::new(V4.0, V4.1, IpProtocol::ICMP), &bytes)?,
