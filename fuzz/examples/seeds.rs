@@ -139,8 +139,9 @@ fn ipv6_packets() -> Result<Vec<Seed>> {
         flow_label: 0xabcde,
         ..plain(IpProtocol::NO_NEXT_HEADER)
     };
-    let limit = ip_in_ip::encapsulation_limit(IpProtocol::IPV6, 4);
-    let limited = [&limit[..], &udp].concat();
+    let limit = &Ipv6Option::tunnel_encapsulation_limit(ip_in_ip::LINUX_ENCAPSULATION_LIMIT);
+    let limit = OptionsHeader { next_header: IpProtocol::IPV6, options: limit };
+    let limited = with(limit.header_len(), &udp, |bytes| limit.emit(bytes))?;
 
     let fragment = |fragment_offset, more_fragments| FragmentHeader {
         next_header: IpProtocol::UDP,

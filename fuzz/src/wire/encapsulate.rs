@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlay_wire::buffer::PacketBuffer;
 use overlay_wire::decapsulate::{
-    Accept, Decapsulated, Policy, Rejected, Reserved, UdpChecksumRule,
+    Accept, Decapsulated, Decapsulator, Policy, Rejected, Reserved, UdpChecksumRule,
 };
 use overlay_wire::encapsulate::{
     DontFragment, Dscp, EcnMode, FlowLabel, Link, Outer, SrcPort, Template, Ttl, Tunnel,
@@ -65,12 +65,13 @@ pub fn encapsulate(input: &[u8]) {
     {
         policy.udp_checksum = UdpChecksumRule::Require;
     }
-    match policy.decapsulate(&mut buffer) {
+    let decapsulator = Decapsulator::new(&policy);
+    match decapsulator.decapsulate(&mut buffer) {
         Ok(learned) => {
             assert_eq!(buffer.as_slice(), packet, "the packet has changed");
-            assert_eq!((learned.src, learned.dst), (outer.src, outer.dst));
-            assert_eq!(learned.header_len, template.header_len());
-            assert_eq!(learned.carries, tunnel.carries());
+            assert_eq!((learned.src(), learned.dst()), (outer.src, outer.dst));
+            assert_eq!(learned.header_len(), template.header_len());
+            assert_eq!(learned.carries(), tunnel.carries());
             choice.told(&tunnel, &outer, &learned, packet);
         }
         // What is inside was not looked at on the way in.
@@ -82,7 +83,7 @@ pub fn encapsulate(input: &[u8]) {
         Err(Rejected::Options) => assert!(options.any_critical() && !choice.flag(11)),
         Err(why) => panic!("{why}: not accepted though we wrote it"),
     }
-    damaged(&policy, &choice, &bytes);
+    damaged(&decapsulator, &choice, &bytes);
 }
 
 /// The outer headers as others see them.
@@ -121,7 +122,7 @@ fn too_little_room(template: &mut Template, packet: &[u8]) {
 }
 
 /// A packet that was damaged on the way is accepted or rejected; if rejected it stays as it was.
-fn damaged(policy: &Policy, choice: &Choices<'_>, bytes: &[u8]) {
+fn damaged(decapsulator: &Decapsulator, choice: &Choices<'_>, bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     let at =
         usize::from(u16::from_be_bytes([choice.byte(12), choice.byte(13)])) % bytes.len().max(1);
@@ -130,10 +131,10 @@ fn damaged(policy: &Policy, choice: &Choices<'_>, bytes: &[u8]) {
     let before = bytes.clone();
     let start = usize::from(choice.byte(10) % 8);
     let mut buffer = PacketBuffer::new(&mut bytes, start);
-    match policy.decapsulate(&mut buffer) {
+    match decapsulator.decapsulate(&mut buffer) {
         Ok(learned) => {
-            assert!(buffer.headroom() == start + learned.header_len);
-            assert!(learned.header_len + buffer.len() <= before.len() - start);
+            assert!(buffer.headroom() == start + learned.header_len());
+            assert!(learned.header_len() + buffer.len() <= before.len() - start);
         }
         Err(why) => {
             super::prints(why, 128);
@@ -269,8 +270,8 @@ impl Choices<'_> {
             Tunnel::Gre { .. } => (key, sequence) = (self.key(), self.flag(9).then_some(0)),
             _ => {}
         }
-        assert_eq!((learned.vni, learned.group_policy), (vni, group_policy));
-        assert_eq!((learned.key, learned.sequence), (key, sequence));
+        assert_eq!((learned.vni(), learned.group_policy()), (vni, group_policy));
+        assert_eq!((learned.key(), learned.sequence()), (key, sequence));
         let hash = match tunnel.carries() {
             Framing::Ethernet => FlowHash::of_frame(packet),
             Framing::Ip => FlowHash::of_packet(packet),
@@ -280,9 +281,9 @@ impl Choices<'_> {
             SrcPort::Entropy(ports) => hash.port(ports),
         };
         let over_udp = !matches!(tunnel, Tunnel::IpInIp | Tunnel::Gre { .. });
-        assert_eq!(learned.src_port, over_udp.then_some(port));
+        assert_eq!(learned.src_port(), over_udp.then_some(port));
         assert!(Ports::DYNAMIC != Ports::only(port) && hash.label() != 0);
-        if let (Framing::Ethernet, Some(mac)) = (tunnel.carries(), learned.inner_src) {
+        if let (Framing::Ethernet, Some(mac)) = (tunnel.carries(), learned.inner_src()) {
             assert_eq!(mac.octets(), packet[6..12]);
         }
     }

@@ -3,7 +3,7 @@ use std::hint::black_box;
 use anyhow::{Result, ensure};
 use overlay_wire::Framing;
 use overlay_wire::buffer::PacketBuffer;
-use overlay_wire::decapsulate::{Accept, Policy};
+use overlay_wire::decapsulate::{Accept, Decapsulator, Policy};
 use overlay_wire::ethernet::{EtherType, EthernetFrame};
 use overlay_wire::ip::IpProtocol;
 use overlay_wire::ipv4::Ipv4Packet;
@@ -30,23 +30,24 @@ pub(super) type Found<'a> = Option<(u32, &'a [u8])>;
 pub(super) fn decapsulation(len: usize) -> Result<Contest<Memory>> {
     let title = format!("VXLAN decapsulation, frames of {} bytes", thousands(len as u32));
     let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(vni()?), group_policy: false };
-    let policy = Policy::new(Framing::Ethernet, accept);
+    let decapsulator = Decapsulator::new(&Policy::new(Framing::Ethernet, accept));
     let mut ring = encapsulated(len)?;
 
     let mut contest = Contest::in_memory("decapsulate", title, OBJECTS);
     contest = contest.repeat(POLICY, 1, {
-        let mut ring = ring.clone();
+        let (mut ring, decapsulator) = (ring.clone(), decapsulator.clone());
         move || {
             let (slot, _) = ring.next();
             let mut packet = PacketBuffer::new(black_box(slot), HEADROOM - HEADERS);
-            let learned = policy.decapsulate(&mut packet);
-            (learned.is_ok_and(|learned| learned.vni.is_some()), packet.len())
+            let learned = decapsulator.decapsulate(&mut packet);
+            (learned.is_ok_and(|learned| learned.vni().is_some()), packet.len())
         }
     });
     contest = contest.repeat("overlay-wire, `decapsulate_batch` of 64", BATCH, move || {
         let mut accepted = 0;
         let mut packets = ring.batch(HEADROOM - HEADERS);
-        policy.decapsulate_batch(&mut packets, |_, result| accepted += u32::from(result.is_ok()));
+        decapsulator
+            .decapsulate_batch(&mut packets, |_, result| accepted += u32::from(result.is_ok()));
         accepted
     });
     contest = with(contest, VIEWS, len, true, views)?;

@@ -3,7 +3,7 @@ use std::hint::black_box;
 use anyhow::{Result, ensure};
 use overlay_wire::Framing;
 use overlay_wire::buffer::PacketBuffer;
-use overlay_wire::decapsulate::{Accept, Policy};
+use overlay_wire::decapsulate::{Accept, Decapsulator, Policy};
 use overlay_wire::flow::{FlowHash, Ports};
 use overlay_wire::vxlan;
 
@@ -77,9 +77,10 @@ fn with(
     ensure!(run(slot, hash), "{name} refuses a packet");
     let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(vni()?), group_policy: false };
     let mut packet = PacketBuffer::new(slot, HEADROOM - HEADERS);
-    let learned = Policy::new(Framing::Ethernet, accept).decapsulate(&mut packet)?;
+    let decapsulator = Decapsulator::new(&Policy::new(Framing::Ethernet, accept));
+    let learned = decapsulator.decapsulate(&mut packet)?;
     ensure!(
-        learned.src_port.is_some_and(|port| port >= 49152),
+        learned.src_port().is_some_and(|port| port >= 49152),
         "{name}: the port is not the flow's"
     );
     ensure!(packet.as_slice() == inner_frame(len, 0)?, "{name} has changed the inner packet");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Result, ensure};
 use overlay_wire::Framing;
 use overlay_wire::buffer::PacketBuffer;
-use overlay_wire::decapsulate::{Accept, Policy};
+use overlay_wire::decapsulate::{Accept, Decapsulator, Policy};
 use overlay_wire::encapsulate::{Outer, Template, Tunnel, UdpChecksum};
 use overlay_wire::geneve::{self, GeneveOptions};
 use overlay_wire::vxlan::{self, VxlanHeader};
@@ -47,7 +47,7 @@ pub(super) fn decapsulation_of_all(len: usize) -> Result<Contest<Memory>> {
 struct Format {
     name: &'static str,
     template: Template,
-    policy: Policy,
+    decapsulator: Decapsulator,
 }
 
 fn all() -> Result<Vec<Format>> {
@@ -98,7 +98,8 @@ fn all() -> Result<Vec<Format>> {
             let mut outer = Outer::new(src, dst);
             outer.udp_checksum = udp_checksum;
             let template = Template::new(&outer, &tunnel)?;
-            Ok(Format { name, template, policy: Policy::new(Framing::Ip, accept) })
+            let decapsulator = Decapsulator::new(&Policy::new(Framing::Ip, accept));
+            Ok(Format { name, template, decapsulator })
         })
         .collect()
 }
@@ -129,11 +130,11 @@ impl Format {
         let mut trial = ring.clone();
         let (slot, _) = trial.next();
         let mut packet = PacketBuffer::new(slot, headroom);
-        self.policy.decapsulate(&mut packet)?;
+        self.decapsulator.decapsulate(&mut packet)?;
         ensure!(packet.as_slice() == self.inner(len, 0)?, "{} changes the packet", self.name);
 
         let mut batches = ring.clone();
-        let (one, many) = (self.policy, self.policy);
+        let (one, many) = (self.decapsulator.clone(), self.decapsulator.clone());
         Ok(contest
             .repeat(self.name, 1, move || {
                 let (slot, _) = ring.next();
