@@ -5,7 +5,7 @@ mod packets;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use overlay_wire::dissect::{Dissector, Start};
+use overlay_wire::dissect::{ChecksumState, Dissector, Kind, Start};
 
 use crate::packets::{Case, cases};
 
@@ -19,6 +19,42 @@ fn a_packet_prints_as_by_tcpdump() -> Result {
 #[test]
 fn a_packet_prints_as_by_tcpdump_with_link_level() -> Result {
     compare(&["-e"], true)
+}
+
+#[test]
+fn a_checksum_is_judged_as_by_tcpdump() -> Result {
+    if Command::new("tcpdump").arg("--version").output().is_err() {
+        return Ok(overlay_lab::cannot_run("judging checksums", "tcpdump", "no such program")?);
+    }
+    let (mut correct, mut wrong) = (0, 0);
+    for case in cases() {
+        let packet = Dissector::new(case.start).dissect(&case.bytes);
+        let checksums = packet.layers().filter_map(|layer| match layer.kind {
+            Kind::Tcp(_) | Kind::Icmpv6(_) => layer.checksum(),
+            _ => None,
+        });
+        for checksum in checksums {
+            let theirs = tcpdump(&case, &["-vv"])?;
+            let words = match checksum {
+                ChecksumState::Correct(found) => {
+                    correct += 1;
+                    [format!("cksum {found:#06x} (correct)"), "[icmp6 sum ok]".to_owned()]
+                }
+                ChecksumState::Wrong { found, expected } => {
+                    wrong += 1;
+                    [
+                        format!("cksum {found:#06x} (incorrect -> {expected:#06x})"),
+                        format!("[bad icmp6 cksum {found:#06x} -> {expected:#06x}!]"),
+                    ]
+                }
+                other => panic!("{other} in {}", case.name),
+            };
+            let agree = words.iter().any(|words| theirs.contains(words));
+            assert!(agree, "{}: {theirs} is {checksum}", case.name);
+        }
+    }
+    assert!(correct > 30 && wrong > 5, "{correct} {wrong}");
+    Ok(())
 }
 
 #[test]
