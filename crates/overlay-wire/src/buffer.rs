@@ -103,11 +103,20 @@ impl<'a> PacketBuffer<'a> {
         self.start = self.start.saturating_sub(len);
     }
 
-    /// Only `len` bytes from offset `start` of the packet are left of it; at most what there is.
+    /// The packet. There always is one; without it, nobody has to go on with an empty one.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<&[u8]> {
+        self.bytes.get(self.start..self.end)
+    }
+
+    /// Only `len` bytes from offset `start` of the packet are left of it, if it has so many.
     #[inline]
-    pub(crate) fn narrow(&mut self, start: usize, len: usize) {
-        self.start = self.start.saturating_add(start).min(self.end);
-        self.end = self.start.saturating_add(len).min(self.end);
+    pub(crate) const fn narrow(&mut self, start: usize, len: usize) {
+        let start = self.start.saturating_add(start);
+        let end = start.saturating_add(len);
+        if end <= self.end {
+            (self.start, self.end) = (start, end);
+        }
     }
 }
 
@@ -137,8 +146,10 @@ mod tests {
         assert!(packet.is_empty());
         packet.grow_front(100);
         assert_eq!(packet.as_slice(), b"packet");
-        packet.narrow(usize::MAX, usize::MAX);
-        assert_eq!((packet.as_slice(), packet.headroom()), (&b""[..], 6));
+        for (start, len) in [(0, 7), (6, 1), (7, 0), (usize::MAX, usize::MAX)] {
+            packet.narrow(start, len);
+            assert_eq!((packet.as_slice(), packet.headroom()), (&b"packet"[..], 0));
+        }
         assert_eq!(PacketBuffer::new(&mut [], 0).truncated(1).len(), 0);
     }
 }

@@ -1,12 +1,12 @@
 //! Taking packets out of tunnels, in place, under a policy that says what is accepted.
 //!
-//! [`Policy::decapsulate`] checks every header from the outside in: versions, lengths, checksums, addresses, port, network,
+//! A [`Decapsulator`] made of a [`Policy`] checks every header from the outside in: versions, lengths, checksums, addresses, port, network,
 //! reserved bits, congestion notification. What passes all of it is left in the [`PacketBuffer`], without its outer headers;
 //! the result says what they told. What does not is [`Rejected`], which says why, and stays as it was.
 //!
 //! ```
 //! use overlay_wire::buffer::PacketBuffer;
-//! use overlay_wire::decapsulate::{Accept, Policy, Rejected};
+//! use overlay_wire::decapsulate::{Accept, Decapsulator, Policy, Rejected};
 //! use overlay_wire::encapsulate::{Outer, Template, Tunnel};
 //! use overlay_wire::vxlan::{self, VxlanHeader};
 //! use overlay_wire::{Framing, Vni};
@@ -19,21 +19,24 @@
 //! template.encapsulate(&mut packet)?;
 //!
 //! let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(Vni::new(1)?), group_policy: false };
-//! let policy = Policy::new(Framing::Ip, accept);
-//! let learned = policy.decapsulate(&mut packet)?;
-//! assert_eq!((learned.src, packet.len()), (outer.src, 60));
+//! let decapsulator = Decapsulator::new(&Policy::new(Framing::Ip, accept));
+//! let learned = decapsulator.decapsulate(&mut packet)?;
+//! assert_eq!((learned.src(), packet.len()), (outer.src, 60));
 //!
 //! // It has been taken out already: a frame is no IP packet.
-//! assert!(matches!(policy.decapsulate(&mut packet), Err(Rejected::Malformed(_))));
+//! assert!(matches!(decapsulator.decapsulate(&mut packet), Err(Rejected::Malformed(_))));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+mod usual;
+
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::buffer::PacketBuffer;
 use crate::error::Error;
 use crate::ethernet::{self, EtherType, EthernetFrame};
+use crate::field;
 use crate::framing::Framing;
 use crate::geneve::GenevePacket;
 use crate::gre::GrePacket;
@@ -46,6 +49,8 @@ use crate::vni::Vni;
 use crate::vxlan::{self, GroupPolicy, VxlanPacket};
 use crate::vxlan_gpe::{self, NextProtocol, VxlanGpePacket};
 use crate::{ipv4, ipv6};
+
+use self::usual::{Open, Usual};
 
 /// Which tunnel's packets are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,31 +155,173 @@ pub enum EcnRule {
 }
 
 /// What the outer headers of an accepted packet told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Decapsulated {
+    // Plain numbers, as few as possible: they stay in registers until the whole is written once.
+    version: IpVersion,
+    carries: Framing,
+    ecn: Ecn,
+    src: u128,
+    dst: u128,
+    /// [`NONE`] or 16 bits.
+    src_port: u32,
+    /// [`NONE`] or 24 bits.
+    vni: u32,
+    /// In the low 48 bits; 0 without a frame.
+    inner_src: u64,
+    header_len: usize,
+    extra: Extra,
+}
+
+/// What only some tunnels tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extra {
+    None,
+    Vxlan(GroupPolicy),
+    Gre { key: Option<u32>, sequence: Option<u32> },
+}
+
+/// No number that fits its field.
+const NONE: u32 = u32::MAX;
+
+impl Decapsulated {
+    #[inline(always)]
+    const fn new(version: IpVersion, src: u128, dst: u128, ecn: Ecn, header_len: usize) -> Self {
+        Self {
+            version,
+            carries: Framing::Ip,
+            ecn,
+            src,
+            dst,
+            src_port: NONE,
+            vni: NONE,
+            inner_src: 0,
+            header_len,
+            extra: Extra::None,
+        }
+    }
+
     /// Where it came from: the peer.
-    pub src: IpAddr,
+    #[must_use]
+    #[inline]
+    pub const fn src(&self) -> IpAddr {
+        address(self.version, self.src)
+    }
+
     /// Where it went to.
-    pub dst: IpAddr,
+    #[must_use]
+    #[inline]
+    pub const fn dst(&self) -> IpAddr {
+        address(self.version, self.dst)
+    }
+
     /// The source port, of tunnels over UDP.
-    pub src_port: Option<u16>,
+    #[must_use]
+    #[inline]
+    pub const fn src_port(&self) -> Option<u16> {
+        if self.src_port == NONE { None } else { Some(self.src_port as u16) }
+    }
+
     /// The network, of VXLAN, VXLAN-GPE and Geneve.
-    pub vni: Option<Vni>,
+    #[must_use]
+    #[inline]
+    pub const fn vni(&self) -> Option<Vni> {
+        match Vni::new(self.vni) {
+            Ok(vni) => Some(vni),
+            Err(_) => None,
+        }
+    }
+
     /// VXLAN's group policy extension.
-    pub group_policy: Option<GroupPolicy>,
+    #[must_use]
+    #[inline]
+    pub const fn group_policy(&self) -> Option<GroupPolicy> {
+        match self.extra {
+            Extra::Vxlan(group_policy) => Some(group_policy),
+            _ => None,
+        }
+    }
+
     /// The key, of GRE.
-    pub key: Option<u32>,
+    #[must_use]
+    #[inline]
+    pub const fn key(&self) -> Option<u32> {
+        match self.extra {
+            Extra::Gre { key, .. } => key,
+            _ => None,
+        }
+    }
+
     /// The sequence number, of GRE.
-    pub sequence: Option<u32>,
+    #[must_use]
+    #[inline]
+    pub const fn sequence(&self) -> Option<u32> {
+        match self.extra {
+            Extra::Gre { sequence, .. } => sequence,
+            _ => None,
+        }
+    }
+
     /// The outer congestion notification as it was.
-    pub ecn: Ecn,
+    #[must_use]
+    #[inline]
+    pub const fn ecn(&self) -> Ecn {
+        self.ecn
+    }
+
     /// Whether the inner packet is an Ethernet frame or an IP packet.
-    pub carries: Framing,
+    #[must_use]
+    #[inline]
+    pub const fn carries(&self) -> Framing {
+        self.carries
+    }
+
     /// The sender of an inner Ethernet frame, which is behind [`src`](Self::src); `None` when it is no station's address.
-    pub inner_src: Option<MacAddr>,
+    #[must_use]
+    #[inline]
+    pub const fn inner_src(&self) -> Option<MacAddr> {
+        let [_, _, a, b, c, d, e, f] = self.inner_src.to_be_bytes();
+        let mac = MacAddr([a, b, c, d, e, f]);
+        if mac.is_unicast() { Some(mac) } else { None }
+    }
+
     /// Bytes of the outer headers, which are headroom now.
-    pub header_len: usize,
+    #[must_use]
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        self.header_len
+    }
+}
+
+impl fmt::Debug for Decapsulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decapsulated")
+            .field("src", &self.src())
+            .field("dst", &self.dst())
+            .field("src_port", &self.src_port())
+            .field("vni", &self.vni())
+            .field("group_policy", &self.group_policy())
+            .field("key", &self.key())
+            .field("sequence", &self.sequence())
+            .field("ecn", &self.ecn)
+            .field("carries", &self.carries)
+            .field("inner_src", &self.inner_src())
+            .field("header_len", &self.header_len)
+            .finish()
+    }
+}
+
+const fn address(version: IpVersion, bits: u128) -> IpAddr {
+    match version {
+        IpVersion::V4 => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+        IpVersion::V6 => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+    }
+}
+
+/// The source of a frame, as a number.
+#[inline(always)]
+const fn source(frame: &[u8; ethernet::LEN]) -> u64 {
+    u64::from_be_bytes(field::bytes::<4, 8, { ethernet::LEN }>(frame)) & 0xffff_ffff_ffff
 }
 
 /// Why a packet was not accepted. It has not been changed.
@@ -286,6 +433,28 @@ impl Policy {
             ecn: EcnRule::Combine,
         }
     }
+}
+
+/// A policy made ready to look at packets.
+#[derive(Clone, Debug)]
+pub struct Decapsulator {
+    policy: Policy,
+    usual: Usual,
+    open: Open,
+}
+
+impl Decapsulator {
+    /// What accepts what the policy accepts.
+    #[must_use]
+    pub const fn new(policy: &Policy) -> Self {
+        Self { policy: *policy, usual: Usual::new(policy), open: usual::open(policy) }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
 
     /// Takes the inner packet out of an outer one.
     ///
@@ -293,21 +462,35 @@ impl Policy {
     /// [`Rejected`] when the policy does not accept it. The packet is as it was then.
     #[inline]
     pub fn decapsulate(&self, packet: &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected> {
+        (self.open)(self, packet)
+    }
+
+    /// Takes the inner packets out of many outer ones and hands each result to `each`, with the packet's index.
+    #[inline]
+    pub fn decapsulate_batch(
+        &self,
+        packets: &mut [PacketBuffer<'_>],
+        mut each: impl FnMut(usize, Result<Decapsulated, Rejected>),
+    ) {
+        for (index, packet) in packets.iter_mut().enumerate() {
+            each(index, self.decapsulate(packet));
+        }
+    }
+
+    /// The complete check.
+    fn any(&self, packet: &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected> {
         let bytes = packet.as_slice();
-        let (ip, link_len) = match self.framing {
+        let (ip, link_len) = match self.policy.framing {
             Framing::Ip => (IpPacket::parse(bytes)?, 0),
             Framing::Ethernet => outer_ip(bytes)?,
         };
         let (inner, mut learned) = self.open(&ip, link_len)?;
-        learned.inner_src = match learned.carries {
-            Framing::Ethernet => {
-                Some(EthernetFrame::parse(inner)?.src()).filter(|mac| mac.is_unicast())
-            }
-            Framing::Ip => None,
-        };
+        if learned.carries == Framing::Ethernet {
+            learned.inner_src = source(field::split("Ethernet", inner)?.0);
+        }
         let inner_len = inner.len();
         // What else could the outer notification change?
-        let new_ecn = match (self.ecn, learned.ecn) {
+        let new_ecn = match (self.policy.ecn, learned.ecn) {
             (EcnRule::Combine, Ecn::Ce | Ecn::Ect1) => {
                 combine(learned.ecn, learned.carries, inner)?
             }
@@ -325,18 +508,6 @@ impl Policy {
         Ok(learned)
     }
 
-    /// Takes the inner packets out of many outer ones and hands each result to `each`, with the packet's index.
-    #[inline]
-    pub fn decapsulate_batch(
-        &self,
-        packets: &mut [PacketBuffer<'_>],
-        mut each: impl FnMut(usize, Result<Decapsulated, Rejected>),
-    ) {
-        for (index, packet) in packets.iter_mut().enumerate() {
-            each(index, self.decapsulate(packet));
-        }
-    }
-
     /// Checks the outer headers. Returns the inner packet and what they told.
     #[inline(always)]
     fn open<'p>(
@@ -344,38 +515,27 @@ impl Policy {
         ip: &IpPacket<'p>,
         link_len: usize,
     ) -> Result<(&'p [u8], Decapsulated), Rejected> {
-        if self.verify_ip_checksum
+        if self.policy.verify_ip_checksum
             && let IpPacket::V4(packet) = ip
             && !packet.is_checksum_valid()
         {
             return Err(Rejected::Checksum("IPv4"));
         }
         let (src, dst) = (ip.src(), ip.dst());
-        if let Some(expected) = self.local
-            && expected != dst
-        {
+        if let Some(expected) = self.policy.local.filter(|local| *local != dst) {
             return Err(Rejected::Destination { expected, found: dst });
         }
-        if let Some(expected) = self.remote
-            && expected != src
-        {
+        if let Some(expected) = self.policy.remote.filter(|remote| *remote != src) {
             return Err(Rejected::Source { expected, found: src });
         }
         let (protocol, payload, ip_len) = upper_layer(ip)?;
-        let mut learned = Decapsulated {
-            src,
-            dst,
-            src_port: None,
-            vni: None,
-            group_policy: None,
-            key: None,
-            sequence: None,
-            ecn: ip.ecn(),
-            carries: Framing::Ip,
-            inner_src: None,
-            header_len: link_len + ip_len,
-        };
-        let inner = match self.accept {
+        let [src_bits, dst_bits] = [src, dst].map(|address| match address {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => address.to_bits(),
+        });
+        let header_len = link_len + ip_len;
+        let mut learned = Decapsulated::new(ip.version(), src_bits, dst_bits, ip.ecn(), header_len);
+        let inner = match self.policy.accept {
             Accept::IpInIp => match protocol {
                 IpProtocol::IPV4 | IpProtocol::IPV6 => inner_ip(protocol, payload)?,
                 other => return Err(Rejected::Protocol(other)),
@@ -388,15 +548,11 @@ impl Policy {
             Accept::Vxlan { port, vni, group_policy } => {
                 let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
                 let packet = VxlanPacket::parse(datagram)?;
-                let found = packet.group_policy();
-                let reserved = match found {
-                    Some(_) if !group_policy => u64::MAX,
-                    _ => packet.reserved(),
-                };
-                self.reserved(reserved)?;
+                let found = packet.group_policy().filter(|_| group_policy);
+                self.reserved(packet.unexplained(found.is_some()))?;
                 network(vni, packet.vni(), &mut learned)?;
                 learned.header_len += vxlan::LEN;
-                learned.group_policy = found.filter(|_| group_policy);
+                learned.extra = found.map_or(Extra::None, Extra::Vxlan);
                 learned.carries = Framing::Ethernet;
                 packet.payload()
             }
@@ -432,7 +588,7 @@ impl Policy {
                 if packet.key() != key {
                     return Err(Rejected::Key { expected: key, found: packet.key() });
                 }
-                (learned.key, learned.sequence) = (packet.key(), packet.sequence());
+                learned.extra = Extra::Gre { key, sequence: packet.sequence() };
                 learned.header_len += packet.header_len();
                 inner_of(packet.protocol(), packet.payload(), &mut learned)?
             }
@@ -490,20 +646,25 @@ impl Policy {
         if packet.dst_port() != port {
             return Err(Rejected::Port { expected: port, found: packet.dst_port() });
         }
-        match (self.udp_checksum, packet.checksum()) {
+        match (self.policy.udp_checksum, packet.checksum()) {
             (UdpChecksumRule::Ignore, _) | (UdpChecksumRule::IfPresent, 0) => {}
             (UdpChecksumRule::Require, 0) => return Err(Rejected::NoChecksum),
             _ if packet.is_checksum_valid(&ip.pseudo_header()) => {}
             _ => return Err(Rejected::Checksum("UDP")),
         }
-        learned.src_port = Some(packet.src_port());
+        learned.src_port = packet.src_port().into();
         learned.header_len += udp::LEN;
         Ok(packet.payload())
     }
 
+    fn are_addresses_right(&self, version: IpVersion, src: u128, dst: u128) -> bool {
+        self.policy.local.is_none_or(|local| local == address(version, dst))
+            && self.policy.remote.is_none_or(|remote| remote == address(version, src))
+    }
+
     #[inline(always)]
     const fn reserved(&self, bits: u64) -> Result<(), Rejected> {
-        match self.reserved {
+        match self.policy.reserved {
             Reserved::Reject if bits != 0 => Err(Rejected::Reserved(bits)),
             _ => Ok(()),
         }
@@ -559,7 +720,7 @@ fn network(expected: Option<Vni>, found: Vni, learned: &mut Decapsulated) -> Res
     match expected {
         Some(expected) if expected != found => Err(Rejected::Vni { expected, found }),
         _ => {
-            learned.vni = Some(found);
+            learned.vni = found.get();
             Ok(())
         }
     }

@@ -459,6 +459,20 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_header_fits_exactly() {
+        let option = |data| GeneveOption { class: 1, option_type: 1, data };
+        let mut buffer = [0xff; MAX_OPTIONS];
+        let options =
+            GeneveOptions::emit(&[option(&[7; 124]), option(&[7; 120])], &mut buffer).unwrap();
+        let header = GeneveHeader { options, ..header() };
+        let mut bytes = [0xff; LEN + MAX_OPTIONS];
+        header.emit(&mut bytes).unwrap();
+        assert_eq!(bytes[0], 0x3f);
+        let packet = GenevePacket::parse(&bytes).unwrap();
+        assert_eq!((packet.header(), packet.payload()), (header, &b""[..]));
+    }
+
+    #[test]
     fn options_that_do_not_fit_are_refused() {
         let emit = |data: &[u8], count: usize, room: usize| {
             let option = GeneveOption { class: 1, option_type: 1, data };

@@ -449,6 +449,23 @@ mod tests {
     }
 
     #[test]
+    fn the_first_fragment_is_one_whatever_is_in_it() {
+        let [first, whole, later] = [[0, 1], [0, 0], [0, 8]];
+        for (outer, inner, has_header, is_whole) in [
+            (first, whole, true, false),
+            (whole, first, true, false),
+            (whole, whole, true, true),
+            (first, later, false, false),
+        ] {
+            let [[a, b], [c, d]] = [outer, inner];
+            let payload = [44, 0, a, b, 0, 0, 0, 1, 17, 0, c, d, 0, 0, 0, 2];
+            let bytes = v6(44, &payload);
+            let upper = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap();
+            assert_eq!((upper.has_header(), upper.is_whole()), (has_header, is_whole));
+        }
+    }
+
+    #[test]
     fn authentication_headers_are_stepped_over() {
         let header = b"\x06\x01\0\0\0\0\0\x07\0\0\0\x09";
         let payload = [&header[..], b"segment"].concat();
@@ -457,6 +474,10 @@ mod tests {
             assert_eq!((upper.protocol, upper.payload), (IpProtocol::TCP, &b"segment"[..]));
             assert_eq!(&bytes[upper.header_len..], b"segment");
         }
+        // A later fragment does not begin with the header.
+        let bytes = v4(51, 1, &payload);
+        let upper = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap();
+        assert_eq!((upper.protocol, upper.payload), (IpProtocol::AUTHENTICATION, &payload[..]));
         for bytes in [v4(51, 0, &header[..11]), v6(51, &header[..11])] {
             let error = IpPacket::parse(&bytes).unwrap().upper_layer().unwrap_err();
             assert_eq!(error, Error::truncated("authentication header", 12, 11));

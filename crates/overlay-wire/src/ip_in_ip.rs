@@ -39,37 +39,23 @@
 //! ```
 //!
 //! Linux' `ip6tnl` and `ip6gre` send it, with limit 4, unless the device was made with `encaplimit none`. `sit` and
-//! `ipip` never do, IPv4 has no such option.
+//! `ipip` never do, IPv4 has no such option. It is written with an
+//! [`OptionsHeader`](crate::ipv6::extension::OptionsHeader):
+//!
+//! ```
+//! use overlay_wire::ip::IpProtocol;
+//! use overlay_wire::ip_in_ip;
+//! use overlay_wire::ipv6::extension::{Ipv6Option, OptionsHeader};
+//!
+//! let options = &Ipv6Option::tunnel_encapsulation_limit(ip_in_ip::LINUX_ENCAPSULATION_LIMIT);
+//! let header = OptionsHeader { next_header: IpProtocol::IPV6, options };
+//! assert_eq!(header.header_len(), ip_in_ip::ENCAPSULATION_LIMIT_LEN);
+//! ```
 
+#[cfg(doc)]
 use crate::ip::IpProtocol;
 
 /// Bytes of the extension header with a tunnel encapsulation limit.
 pub const ENCAPSULATION_LIMIT_LEN: usize = 8;
 /// The limit that Linux sends unless told otherwise.
 pub const LINUX_ENCAPSULATION_LIMIT: u8 = 4;
-
-/// The destination options header with a tunnel encapsulation limit, to stand between an outer IPv6 header, whose next
-/// header is then [`DESTINATION_OPTIONS`](IpProtocol::DESTINATION_OPTIONS), and what `next_header` says.
-///
-/// `limit` is how many more headers may be put in front of the packet: 0, none.
-#[must_use]
-#[inline]
-pub const fn encapsulation_limit(
-    next_header: IpProtocol,
-    limit: u8,
-) -> [u8; ENCAPSULATION_LIMIT_LEN] {
-    const TUNNEL_ENCAPSULATION_LIMIT: u8 = 4;
-    const PAD_N: u8 = 1;
-    [next_header.0, 0, TUNNEL_ENCAPSULATION_LIMIT, 1, limit, PAD_N, 1, 0]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_is_as_linux_sends_it() {
-        let bytes = encapsulation_limit(IpProtocol::IPV6, LINUX_ENCAPSULATION_LIMIT);
-        assert_eq!(&bytes, b"\x29\0\x04\x01\x04\x01\x01\0");
-    }
-}

@@ -178,11 +178,14 @@ impl<'a> Ipv6Packet<'a> {
         let mut fragment = None;
         for extension in extensions.by_ref() {
             if let Extension::Fragment(header) = extension? {
-                fragment = Some(Fragment {
+                let inner = Fragment {
                     offset: header.fragment_offset(),
                     more: header.more_fragments(),
                     identification: header.identification(),
-                });
+                };
+                // The first fragment of a packet stays one, whatever fragment headers are in it.
+                let is_part = |outer: &Fragment| outer.more && inner.offset == 0;
+                fragment = fragment.filter(is_part).or(Some(inner));
             }
         }
         let payload = extensions.payload();

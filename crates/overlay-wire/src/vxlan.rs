@@ -96,10 +96,12 @@ impl<'a> VxlanPacket<'a> {
     #[must_use]
     #[inline]
     pub const fn reserved(&self) -> u64 {
-        let mask = match self.group_policy() {
-            None => 0xf7ff_ffff_0000_00ff,
-            Some(_) => 0x77b7_0000_0000_00ff,
-        };
+        self.unexplained(self.group_policy().is_some())
+    }
+
+    /// The bits that mean nothing to a receiver that understands the group policy extension, or does not.
+    pub(crate) const fn unexplained(&self, group_policy: bool) -> u64 {
+        let mask = if group_policy { 0x77b7_0000_0000_00ff } else { 0xf7ff_ffff_0000_00ff };
         u64::from_be_bytes(*self.header) & mask
     }
 
