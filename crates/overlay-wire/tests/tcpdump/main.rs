@@ -58,6 +58,40 @@ fn a_checksum_is_judged_as_by_tcpdump() -> Result {
 }
 
 #[test]
+fn a_tree_names_what_is_special() {
+    for (name, part) in [
+        ("two VLANs", "VLAN 14+4: id 4094, priority 0, drop eligible, type 802.1Q\n"),
+        (
+            "an ARP reply",
+            "ARP 14+28: operation Reply, sender 10.0.0.2 at 02:00:00:00:00:02, target",
+        ),
+        ("the first fragment", "ttl 64, id 0, more fragments, length 44"),
+        ("the last fragment", "ttl 64, id 0, fragment at 24, length 36"),
+        ("the encapsulation limit", "options 40+8: next ipip, tunnel encapsulation limit 4\n"),
+        ("a router alert", "hop-by-hop options 40+8: next udp, option 5 of 2 bytes\n"),
+        ("a route", "routing header 40+24: next udp, type 4, segments left 1\n"),
+        ("the first fragment in IPv6", "id 0x00000007, fragment at 0, more fragments\n"),
+        ("authentication", "authentication header 40+24: next udp, spi 0x00000001, seq 2\n"),
+        ("SYN", "TCP 20+40: 40000 > 40001, flags [S], seq 4294967294, ack 305419896, window 502"),
+        ("ICMP", "type 3, code 3, about IP 10.0.0.1.1000 > 10.0.0.2.9: UDP, length 4, checksum"),
+        ("ICMPv6", "type 2, code 0, about IP6 fd00::1.1000 > fd00::2.9: UDP, length 4, checksum"),
+        ("neighbour discovery", "type 135, code 0, target fd00::2 at 02:00:00:00:00:01, checksum"),
+        ("GRE", "GRE 20+16: protocol TEB, key 0x1234, seq 6, checksum 0x"),
+        ("Geneve", ", for the tunnel's end, critical options, option 0x0102/0x81 of 4 bytes\n"),
+        ("VXLAN-GPE", "VXLAN-GPE 28+8: vni 4660, next IPv4, for the tunnel's end\n"),
+        ("GUE", "GUE 28+4: protocol ipip\n"),
+        ("VXLAN in VXLAN", "            VXLAN 78+8: vni 1\n"),
+    ] {
+        let trees: Vec<_> = cases()
+            .iter()
+            .filter(|case| case.name == name)
+            .map(|case| format!("{:#}\n", Dissector::new(case.start).dissect(&case.bytes)))
+            .collect();
+        assert!(trees.iter().any(|tree| tree.contains(part)), "{part}: {}", trees.join("\n"));
+    }
+}
+
+#[test]
 fn a_damaged_packet_prints_something() {
     for case in cases() {
         let dissector = Dissector::new(case.start);
