@@ -139,12 +139,7 @@ impl Capture {
     #[must_use]
     pub fn lost(&self) -> u64 {
         let mut seen = self.shared.drained();
-        // The kernel counts from the last question on.
-        if let Ok([_, dropped]) =
-            sys::get_ints::<2>(&self.shared.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)
-        {
-            seen.lost += u64::from(dropped);
-        }
+        seen.lost += dropped(&self.shared.socket);
         seen.lost
     }
 
@@ -205,6 +200,84 @@ impl Drop for Capture {
             let _ = thread.join();
         }
     }
+}
+
+/// The frames that a device sends and receives, one after the other, without a thread and without remembering them.
+///
+/// For programs that look at a network that is there. It listens from when it is made until it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    object: String,
+    socket: Socket,
+    buffer: Vec<u8>,
+    link_type: u32,
+}
+
+/// Listens to a device in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// [`Error::Io`] when there is no such device, or without the privilege.
+///
+/// # Privileges
+///
+/// `CAP_NET_RAW` in the user namespace that owns the network namespace.
+pub fn listen(device: &str) -> Result<Listener> {
+    let failed = |error| Error::io("listen on", device.to_owned(), error);
+    let socket = open(device).map_err(failed)?;
+    let link_type = pcap::link_type(sys::hardware_type(&socket).map_err(failed)?);
+    Ok(Listener { object: device.to_owned(), socket, buffer: vec![0; LARGEST], link_type })
+}
+
+impl Listener {
+    /// The link type of the frames, as pcap files have it: 1 for Ethernet, 101 for IP packets without a link-layer
+    /// header.
+    #[must_use]
+    pub const fn link_type(&self) -> u32 {
+        self.link_type
+    }
+
+    /// The next frame, if there is one in time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the device is gone.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Frame>> {
+        let failed = |error| Error::io("listen on", self.object.clone(), error);
+        let ready = sys::wait([(self.socket.as_fd(), PollFlags::IN)], Some(timeout));
+        if ready.map_err(failed)? != [true] {
+            return Ok(None);
+        }
+        match sys::receive(&self.socket, &mut self.buffer) {
+            Ok(message) => {
+                let bytes = message.frame(&self.buffer);
+                Ok(Some(Frame { time: message.time.unwrap_or_default(), bytes }))
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(None)
+            }
+            // A device that goes down says so once and may come up again.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// How many frames the kernel dropped because they came faster than they were taken, since the last call.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        dropped(&self.socket)
+    }
+}
+
+/// How many frames the kernel has dropped since the last question.
+fn dropped(socket: &Socket) -> u64 {
+    sys::get_ints::<2>(socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)
+        .map_or(0, |[_, dropped]| u64::from(dropped))
 }
 
 impl Shared {

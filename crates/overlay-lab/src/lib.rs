@@ -16,7 +16,7 @@ mod throughput;
 mod topology;
 mod wire;
 
-pub use capture::{Capture, Frame, capture, capture_if};
+pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};
 pub use enter::enter;
 pub use error::{EnterError, Error, Result};
 pub use host::Host;

@@ -17,6 +17,7 @@ pub mod arp;
 pub mod buffer;
 pub mod checksum;
 pub mod decapsulate;
+pub mod dissect;
 pub mod encapsulate;
 pub mod ethernet;
 pub mod flow;

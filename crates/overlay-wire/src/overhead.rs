@@ -1,5 +1,7 @@
 //! How many bytes an encapsulation adds, and what that leaves of an MTU.
 
+use core::fmt;
+
 use crate::ip::IpVersion;
 use crate::{ethernet, geneve, gre, gue, ipv4, ipv6, udp, vxlan, vxlan_gpe};
 
@@ -75,6 +77,22 @@ impl Encapsulation {
         Self::Geneve,
     ];
 
+    /// The name, in small letters, of which iproute2 has most: `vxlan`, `gretap`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::IpInIp => "ip-in-ip",
+            Self::Gre => "gre",
+            Self::IpInUdp => "ip-in-udp",
+            Self::Gue => "gue",
+            Self::VxlanGpe => "vxlan-gpe",
+            Self::GreTap => "gretap",
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+        }
+    }
+
     /// Bytes between the outer link-layer header and the inner IP packet: what a packet of the
     /// overlay grows by before it is handed to the underlay.
     #[must_use]
@@ -107,6 +125,12 @@ impl Encapsulation {
             None | Some(0) => None,
             mtu => mtu,
         }
+    }
+}
+
+impl fmt::Display for Encapsulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

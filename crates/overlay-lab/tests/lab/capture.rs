@@ -3,14 +3,15 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use overlay_lab::{Error, PingRequest, cannot_run, capture, capture_if, ping};
+use overlay_lab::{Error, PingRequest, cannot_run, capture, capture_if, listen, ping};
 
 use crate::{Case, Outcome, ips, pair};
 
-pub(crate) const CASES: [Case; 3] = [
+pub(crate) const CASES: [Case; 4] = [
     ("a capture sees both directions", both_directions),
     ("a capture takes what is wanted", wanted),
     ("tcpdump reads a capture", tcpdump),
+    ("a listener hears one frame after the other", listener),
 ];
 
 fn ether_type(frame: &[u8]) -> u16 {
@@ -70,6 +71,21 @@ fn wanted() -> Outcome {
     a.flap("eth0")?;
     assert!(ping(&a, &PingRequest::to(ips(["10.0.0.2"])[0]))?.perfect());
     later.wait_for(Duration::from_secs(1), |frame| ether_type(frame) == 0x0800)?;
+    Ok(())
+}
+
+fn listener() -> Outcome {
+    let (a, _b) = pair()?;
+    let mut listener = a.run(|| listen("eth0"))?;
+    assert_eq!(listener.link_type(), 1);
+    assert!(ping(&a, &PingRequest::to(ips(["10.0.0.2"])[0]).count(3))?.perfect());
+    let mut echoes = 0;
+    while let Some(frame) = listener.next(Duration::from_millis(100))? {
+        echoes += usize::from(ether_type(&frame.bytes) == 0x0800 && frame.bytes[23] == 1);
+    }
+    assert_eq!((echoes, listener.lost()), (6, 0));
+    let error = a.run(|| listen("eth7")).expect_err("there is none");
+    assert!(error.to_string().contains("listen on eth7"), "{error}");
     Ok(())
 }
 
