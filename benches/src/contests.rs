@@ -2,9 +2,11 @@
 
 mod netlink;
 mod reconcile;
+mod wire;
 
 pub use self::netlink::{add, delete, distinct_gateways, dump, many_distinct_gateways, swing};
 pub use self::reconcile::{move_peer, no_op, program_peers};
+pub use self::wire::{ALL as ABOUT_PACKETS, PacketContest};
 
 /// `overlay-netlink`, one batch.
 const BATCH: &str = "overlay-netlink, one batch";

@@ -13,7 +13,7 @@ mod prefix;
 mod rtnl;
 pub mod still;
 
-pub use contest::{Claim, Contest, Contestant, Spread, criterion_group};
+pub use contest::{Claim, Contest, Contestant, Goal, Memory, Place, Spread, criterion_group};
 pub use iproute2::version as iproute2_version;
 pub use lab::Lab;
 pub use peer::{node, peer, peers};

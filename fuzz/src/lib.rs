@@ -3,10 +3,17 @@
 //! The bodies of the targets are functions here, so that libFuzzer, the replay of the corpora in `cargo test`, and
 //! [`replay`] on a file someone sent all run the same code. `README.md` says how to fuzz and how to add a target.
 
+mod wire;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+
+pub use wire::{
+    checksum, dissect, encapsulate, ethernet, etherparse_ip, etherparse_link, etherparse_transport,
+    geneve, gre, gue, icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
+};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -22,7 +29,26 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = &[Target { name: "netlink_messages", run: netlink_messages }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "netlink_messages", run: netlink_messages },
+    Target { name: "ethernet", run: ethernet },
+    Target { name: "ipv4", run: ipv4 },
+    Target { name: "ipv6", run: ipv6 },
+    Target { name: "udp", run: udp },
+    Target { name: "tcp", run: tcp },
+    Target { name: "icmp", run: icmp },
+    Target { name: "vxlan", run: vxlan },
+    Target { name: "gre", run: gre },
+    Target { name: "gue", run: gue },
+    Target { name: "geneve", run: geneve },
+    Target { name: "ip_in_ip", run: ip_in_ip },
+    Target { name: "dissect", run: dissect },
+    Target { name: "encapsulate", run: encapsulate },
+    Target { name: "checksum", run: checksum },
+    Target { name: "etherparse_link", run: etherparse_link },
+    Target { name: "etherparse_ip", run: etherparse_ip },
+    Target { name: "etherparse_transport", run: etherparse_transport },
+];
 
 /// What the kernel sends: whole datagrams, events, refusals, and objects of every kind, which are sent
 /// back and read again.

@@ -1,6 +1,7 @@
 //! Does one thing many times, to be looked at by valgrind or perf: `benches/instructions` uses it.
 
 use anyhow::{Context, Result, bail};
+use overlay_benches::contests::{ABOUT_PACKETS, PacketContest};
 use overlay_benches::still::StillOverlay;
 use overlay_benches::{codec, peer, peers};
 
@@ -46,12 +47,25 @@ fn main() -> Result<()> {
             Ok(())
         }
         name => {
+            if let Some((packets, name)) = packets(name) {
+                let mut contest = (packets.of)(packets.usual)?.with_objects(times);
+                let at = contest.contestants.iter().position(|contestant| contestant.name == name);
+                let Some(at) = at else { bail!("there is no {name}") };
+                return contest.run(at).map(drop);
+            }
             let routine = codec::routines()?.into_iter().find(|routine| routine.name == name);
             let Some(mut routine) = routine else { bail!("there is no {name}") };
             (0..times).for_each(|_| (routine.run)());
             Ok(())
         }
     }
+}
+
+/// The contest about packets that the first part of a name is, and who takes part in it.
+fn packets(name: &str) -> Option<(PacketContest, &str)> {
+    let (id, name) = name.split_once(": ")?;
+    let packets = ABOUT_PACKETS.into_iter().find(|packets| packets.id == id)?;
+    Some((packets, name))
 }
 
 fn names() -> Result<Vec<String>> {
@@ -63,5 +77,11 @@ fn names() -> Result<Vec<String>> {
         "follow one peer among 1000",
     ];
     let codec = codec::routines()?.into_iter().map(|routine| routine.name);
-    Ok(codec.chain(reconciler.map(str::to_owned)).collect())
+    let mut names: Vec<String> = codec.chain(reconciler.map(str::to_owned)).collect();
+    for packets in ABOUT_PACKETS {
+        let contest = (packets.of)(packets.usual)?;
+        let all = contest.contestants.iter();
+        names.extend(all.map(|contestant| format!("{}: {}", packets.id, contestant.name)));
+    }
+    Ok(names)
 }
