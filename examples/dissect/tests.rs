@@ -127,3 +127,21 @@ fn what_cannot_be_read_is_an_error() {
 fn the_arguments_are_consistent() {
     Options::command().debug_assert();
 }
+
+#[test]
+fn packets_of_the_kernel_print_as_by_tcpdump() -> Result<(), String> {
+    const KERNEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dissect/samples/two-node.pcap");
+    // The port is Linux's, which tcpdump has to be told.
+    let output = std::process::Command::new("tcpdump")
+        .args(["-nn", "-t", "-S", "-T", "vxlan", "-r", KERNEL])
+        .output();
+    let Ok(output) = output else {
+        return overlay_lab::cannot_run("reading two-node.pcap", "tcpdump", "no such program");
+    };
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    let (ours, ended) = dissect(&[KERNEL]);
+    let (packets, _) = ours.split_once("\n\n").unwrap();
+    assert_eq!(packets.replace("vni 1: ", "vni 1\n"), theirs.trim_end());
+    assert_eq!((packets.lines().count(), ended), (24, Ok(0)));
+    Ok(())
+}

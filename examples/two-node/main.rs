@@ -5,6 +5,7 @@ mod measure;
 mod report;
 mod say;
 mod setup;
+mod wire;
 
 use std::process::ExitCode;
 use std::sync::mpsc;

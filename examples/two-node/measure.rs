@@ -8,6 +8,7 @@ use overlay_wire::IpVersion;
 
 use crate::report::Row;
 use crate::setup::Setup;
+use crate::wire::echo_on_the_wire;
 
 /// Pings in each direction.
 const COUNT: u16 = 5;
@@ -29,6 +30,7 @@ pub(crate) fn measure(
     }
     let dst = vm2.container_address(version);
     if row.is_ok() {
+        row.wire = echo_on_the_wire(setup, version)?;
         row.mtu = Some(path_mtu(&vm1.container, dst)?);
         // A machine's speed varies by the minute: both halves of the ratio are of the same moment.
         let direct = direct_throughput(setup, version, duration)?;

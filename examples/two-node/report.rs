@@ -20,6 +20,8 @@ pub(crate) struct Row {
     pings_received: u32,
     /// Microseconds.
     rtt_us_median: Option<f64>,
+    /// An echo request and its reply as they cross the underlay, as tcpdump would print them.
+    pub(crate) wire: Vec<String>,
     /// The path MTU between the containers, in bytes.
     pub(crate) mtu: Option<u32>,
     /// One TCP flow between the containers, in bits per second.
@@ -47,6 +49,7 @@ impl Row {
             pings_sent: 0,
             pings_received: 0,
             rtt_us_median: None,
+            wire: Vec::new(),
             mtu: None,
             throughput_bps: None,
             direct_bps: None,
@@ -99,6 +102,7 @@ impl Row {
             return format!("not possible: {reason}");
         }
         let mut lines = self.lines.clone();
+        lines.extend(self.wire.iter().map(|packet| format!("on the wire: {packet}")));
         if let (Some(mtu), Some(rate)) = (self.mtu, self.throughput_bps) {
             let mut line = format!("path MTU {mtu} bytes, TCP {}", gigabits(rate));
             if let Some(direct) = self.direct_bps {

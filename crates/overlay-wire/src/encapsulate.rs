@@ -24,7 +24,6 @@
 //! ```
 
 use core::net::IpAddr;
-use core::ops::{BitAnd, BitOr};
 
 use crate::buffer::PacketBuffer;
 use crate::checksum::{self, Checksum, PseudoHeader};
@@ -298,7 +297,7 @@ pub struct Template {
     header_len: usize,
     /// Bytes of the longest inner packet.
     max_inner_len: usize,
-    /// Of the words of the IPv4 header as it is in `headers`, not complemented.
+    /// Of the words of the IPv4 header that are written as they are, not complemented.
     sum: u32,
     /// Of the last IPv4 packet that may be fragmented.
     identification: u16,
@@ -312,16 +311,36 @@ pub struct Template {
 /// What varies in the outer headers, and from what it follows.
 #[derive(Clone, Copy, Debug)]
 struct Policy {
-    /// Whether anything in an IPv4 header but its length and protocol varies.
-    varies: bool,
-    /// Whether anything but the hash is to be taken from the inner packet.
-    inherits: bool,
-    traffic_class: Field<u8>,
-    ttl: Field<u8>,
-    /// The don't fragment flag, at its place in the header.
-    flags: Field<u16>,
-    flow_label: Field<u32>,
+    /// Traffic class, time to live and don't fragment flag, packed as [`Inner::shared`].
+    shared: Field,
+    flow_label: Field,
     ports: Ports,
+}
+
+/// Bits that are always the same, and which of the inner packet's bits are added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Field {
+    own: u32,
+    inherited: u32,
+}
+
+impl Field {
+    const fn own(own: u32) -> Self {
+        Self { own, inherited: 0 }
+    }
+
+    const fn inherited(inherited: u32) -> Self {
+        Self { own: 0, inherited }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self { own: self.own | other.own, inherited: self.inherited | other.inherited }
+    }
+
+    #[inline(always)]
+    const fn with(self, inner: u32) -> u32 {
+        self.own | inner & self.inherited
+    }
 }
 
 impl Policy {
@@ -333,22 +352,21 @@ impl Policy {
             Dscp::Fixed(dscp) if dscp > 63 => {
                 return Err(at_most("IP", "DSCP", 63, dscp.into()));
             }
-            Dscp::Fixed(dscp) => Field::own(dscp << 2),
-            Dscp::Inherit => Field::inherited(!0b11),
+            Dscp::Fixed(dscp) => Field::own(Inner::share(dscp << 2, 0, 0)),
+            Dscp::Inherit => Field::inherited(Inner::share(!0b11, 0, 0)),
         };
         let ecn = match outer.ecn {
-            EcnMode::Normal => 0b11,
-            EcnMode::Compatibility => 0,
+            EcnMode::Normal => Field::inherited(Inner::share(0b11, 0, 0)),
+            EcnMode::Compatibility => Field::default(),
         };
-        let traffic_class = Field { inherited: dscp.inherited | ecn, ..dscp };
         let ttl = match outer.ttl {
-            Ttl::Fixed(ttl) => Field::own(ttl),
-            Ttl::Inherit => Field::inherited(u8::MAX),
+            Ttl::Fixed(ttl) => Field::own(Inner::share(0, ttl, 0)),
+            Ttl::Inherit => Field::inherited(Inner::share(0, u8::MAX, 0)),
         };
         let flags = match outer.dont_fragment {
-            DontFragment::Set => Field::own(ipv4::DONT_FRAGMENT),
-            DontFragment::Unset => Field::own(0),
-            DontFragment::Inherit => Field::inherited(ipv4::DONT_FRAGMENT),
+            DontFragment::Set => Field::own(Inner::share(0, 0, ipv4::DONT_FRAGMENT)),
+            DontFragment::Unset => Field::default(),
+            DontFragment::Inherit => Field::inherited(Inner::share(0, 0, ipv4::DONT_FRAGMENT)),
         };
         let flow_label = match outer.flow_label {
             FlowLabel::Fixed(label) if label > ipv6::FLOW_LABEL => {
@@ -361,44 +379,31 @@ impl Policy {
             SrcPort::Fixed(port) => Ports::only(port),
             SrcPort::Entropy(ports) => ports,
         };
-        let inherits = traffic_class.inherited != 0 || ttl.inherited != 0 || flags.inherited != 0;
-        let varies = inherits || outer.dont_fragment != DontFragment::Set;
-        Ok(Self { varies, inherits, traffic_class, ttl, flags, flow_label, ports })
+        Ok(Self { shared: dscp.and(ecn).and(ttl).and(flags), flow_label, ports })
+    }
+
+    /// Whether an IPv4 header has always the same traffic class, time to live, flag, and identification.
+    const fn is_fixed(&self) -> bool {
+        self.shared.inherited == 0 && self.shared.own & ipv4::DONT_FRAGMENT as u32 != 0
+    }
+
+    /// Writes what is always the same. Returns the sum of the words that are left as they are now, not complemented.
+    fn prepare_ipv4(&self, header: &mut [u8; ipv4::LEN], kind: u8) -> u32 {
+        let [class, ttl, ..] = self.shared.own.to_be_bytes();
+        field::put::<1, 1, _>(header, [class]);
+        field::put::<8, 1, _>(header, [ttl]);
+        let words =
+            header.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word)));
+        let is_left = |at: &usize| match kind {
+            FIXED_UDP => !matches!(at, 1 | 5),
+            _ => *at >= 6,
+        };
+        words.enumerate().filter(|(at, _)| is_left(at)).map(|(_, word)| word).sum()
     }
 }
 
 /// [`Template::write_as`] for some headers.
-type Write = fn(&mut Template, &mut PacketBuffer<'_>, Inner) -> Result<(), Why>;
-
-/// Why a packet is [`Refused`], in one byte: what else is to be said is found out later.
-#[derive(Clone, Copy, Debug)]
-enum Why {
-    Headroom,
-    TooLong,
-    NotIp,
-}
-
-/// Bits that are always the same, and which of the inner packet's bits are added.
-#[derive(Clone, Copy, Debug)]
-struct Field<T> {
-    own: T,
-    inherited: T,
-}
-
-impl<T: BitOr<Output = T> + BitAnd<Output = T> + Copy + Default> Field<T> {
-    fn own(own: T) -> Self {
-        Self { own, inherited: T::default() }
-    }
-
-    fn inherited(inherited: T) -> Self {
-        Self { own: T::default(), inherited }
-    }
-
-    #[inline(always)]
-    fn with(self, inner: T) -> T {
-        self.own | inner & self.inherited
-    }
-}
+type Write = fn(&mut Template, &mut PacketBuffer<'_>, Inner) -> Result<(), Refused>;
 
 /// Bytes of the longest headers without Geneve's options.
 const MAX_HEADERS: usize = ethernet::LEN + ipv6::LEN + MAX_SHIM;
@@ -440,7 +445,7 @@ const GRE: u8 = 1;
 const UDP: u8 = 2;
 /// UDP of which only port and length vary.
 const PLAIN_UDP: u8 = 3;
-/// The same, in an IP header of which only length and checksum vary.
+/// The same, in an IP header of which, over IPv4, only length and checksum vary.
 const FIXED_UDP: u8 = 4;
 
 impl Template {
@@ -458,6 +463,14 @@ impl Template {
             UdpChecksum::Compute => Some(addresses),
         };
 
+        let kind = match shim.kind {
+            Shim::None => NONE,
+            Shim::Gre { .. } => GRE,
+            Shim::Udp(Next::Nothing) if udp_checksum.is_none() && policy.is_fixed() => FIXED_UDP,
+            Shim::Udp(Next::Nothing) if udp_checksum.is_none() => PLAIN_UDP,
+            Shim::Udp(_) => UDP,
+        };
+
         let mut headers = [0; MAX_HEADERS];
         let link_len = if outer.link.is_some() { ethernet::LEN } else { 0 };
         let (link, rest) = headers.split_at_mut(link_len);
@@ -466,9 +479,9 @@ impl Template {
         }
         let (sum, rest) = match addresses {
             PseudoHeader::V4 { src, dst } => {
-                let (header, rest) = field::split_mut("IPv4", rest)?;
-                let ip = Ipv4Header::new(src, dst, shim.protocol);
-                (prepare_ipv4(header, &ip, &policy)?, rest)
+                let (header, rest) = field::split_mut::<{ ipv4::LEN }>("IPv4", rest)?;
+                Ipv4Header::new(src, dst, shim.protocol).emit(header)?;
+                (policy.prepare_ipv4(header, kind), rest)
             }
             PseudoHeader::V6 { src, dst } => {
                 let (header, rest) = field::split_mut::<{ ipv6::LEN }>("IPv6", rest)?;
@@ -487,7 +500,7 @@ impl Template {
         };
         Ok(Self {
             headers,
-            write: writer(link_len, version, &shim, udp_checksum.is_some(), policy.varies),
+            write: writer(link_len, version, kind, shim.len),
             carries: tunnel.carries(),
             header_len: link_len + ip_len + shim_len,
             max_inner_len: usize::from(u16::MAX) - counted_len,
@@ -523,7 +536,7 @@ impl Template {
     #[inline]
     pub fn encapsulate(&mut self, packet: &mut PacketBuffer<'_>) -> Result<(), Refused> {
         let inner = Inner::of(self.carries, packet.as_slice());
-        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+        (self.write)(self, packet, inner)
     }
 
     /// Puts the headers in front of a packet whose flow is known already, from a device or an earlier look.
@@ -539,11 +552,11 @@ impl Template {
         packet: &mut PacketBuffer<'_>,
         hash: FlowHash,
     ) -> Result<(), Refused> {
-        if self.policy.inherits {
+        if self.policy.shared.inherited != 0 {
             return self.encapsulate_inheriting(packet, hash);
         }
         let inner = Inner { hash, ..Inner::UNKNOWN };
-        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+        (self.write)(self, packet, inner)
     }
 
     #[inline(never)]
@@ -553,7 +566,7 @@ impl Template {
         hash: FlowHash,
     ) -> Result<(), Refused> {
         let inner = Inner { hash, ..Inner::of(self.carries, packet.as_slice()) };
-        (self.write)(self, packet, inner).map_err(|why| self.refusal(why, packet))
+        (self.write)(self, packet, inner)
     }
 
     /// Puts the headers in front of each of many packets. Those for which that is not possible stay as they were; `refused`
@@ -571,16 +584,18 @@ impl Template {
         }
     }
 
+    /// Why a packet is refused.
     #[cold]
-    fn refusal(&self, why: Why, packet: &PacketBuffer<'_>) -> Refused {
-        match why {
-            Why::Headroom => {
-                Refused::Headroom { needed: self.header_len, found: packet.headroom() }
-            }
-            Why::TooLong => Refused::TooLong { limit: self.max_inner_len, found: packet.len() },
-            Why::NotIp => {
-                Refused::NotIp { version: packet.as_slice().first().map_or(0, |first| first >> 4) }
-            }
+    #[inline(never)]
+    fn refusal(&self, packet: &PacketBuffer<'_>) -> Refused {
+        let (headroom, len) = (packet.headroom(), packet.len());
+        if headroom < self.header_len {
+            Refused::Headroom { needed: self.header_len, found: headroom }
+        } else if len > self.max_inner_len {
+            Refused::TooLong { limit: self.max_inner_len, found: len }
+        } else {
+            let version = packet.as_slice().first().map_or(0, |first| first >> 4);
+            Refused::NotIp { version }
         }
     }
 
@@ -596,39 +611,43 @@ impl Template {
         &mut self,
         packet: &mut PacketBuffer<'_>,
         inner: Inner,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Refused> {
         const { assert!(LINK + IP + SHIM == N && N <= MAX_HEADERS) };
-        let (headroom, payload_len) = (packet.headroom(), packet.len());
-        if headroom < self.header_len {
-            return Err(Why::Headroom);
-        }
-        if payload_len > self.max_inner_len {
-            return Err(Why::TooLong);
+        let payload_len = packet.len();
+        if packet.headroom() < self.header_len || payload_len > self.max_inner_len {
+            return Err(self.refusal(packet));
         }
         let carried = match self.carries {
             Framing::Ethernet => None,
             Framing::Ip => match packet.as_slice().first().map(|first| first >> 4) {
                 Some(4) => Some(IpVersion::V4),
                 Some(6) => Some(IpVersion::V6),
-                _ => return Err(Why::NotIp),
+                _ => return Err(self.refusal(packet)),
             },
         };
         let options_len = if KIND == UDP { self.options_len } else { 0 };
         if options_len > 0 {
             self.write_options(packet);
         }
-        let headers = packet.before::<N>(options_len).ok_or(Why::Headroom)?;
+        let (Some(headers), Some(prepared)) =
+            (packet.before::<N>(options_len), self.headers.first_chunk())
+        else {
+            return Err(self.refusal(packet));
+        };
         // What varies is patched where it is: a copy patched elsewhere would have to be read again right after narrow
         // writes, for which processors wait.
-        *headers = *self.headers.first_chunk().ok_or(Why::Headroom)?;
+        *headers = *prepared;
         let (_, headers) = headers.split_at_mut(LINK);
         let (ip, shim) = headers.split_at_mut(IP);
         let len = SHIM + options_len + payload_len;
+        let protocol = match (KIND, carried) {
+            (NONE, Some(version)) => IpProtocol::ip(version),
+            (GRE, _) => IpProtocol::GRE,
+            _ => IpProtocol::UDP,
+        };
         if let (ipv4::LEN, Some(header)) = (IP, ip.first_chunk_mut()) {
-            let protocol = carried.filter(|_| KIND == NONE);
             self.patch_ipv4::<KIND>(header, protocol, len, inner);
         } else if let Some(header) = ip.first_chunk_mut() {
-            let protocol = carried.filter(|_| KIND == NONE);
             self.patch_ipv6(header, protocol, len, inner);
         }
         if matches!(KIND, UDP | PLAIN_UDP | FIXED_UDP) {
@@ -644,58 +663,53 @@ impl Template {
         Ok(())
     }
 
-    /// Patches a header whose protocol depends on the version of the inner packet if there is one.
     #[inline(always)]
     fn patch_ipv4<const KIND: u8>(
         &mut self,
         header: &mut [u8; ipv4::LEN],
-        carried: Option<IpVersion>,
+        protocol: IpProtocol,
         len: usize,
         inner: Inner,
     ) {
-        let total_length = (ipv4::LEN + len) as u16;
-        field::put_u16::<2, _>(header, total_length);
-        let mut sum = self.sum + u32::from(total_length);
-        if let Some(version) = carried {
-            let protocol = IpProtocol::ip(version).0;
-            field::put::<9, 1, _>(header, [protocol]);
-            sum += u32::from(protocol);
+        if KIND == FIXED_UDP {
+            let total_length = (ipv4::LEN + len) as u16;
+            field::put_u16::<2, _>(header, total_length);
+            field::put_u16::<10, _>(header, complement(self.sum + u32::from(total_length)));
+            return;
         }
-        if KIND != FIXED_UDP && self.policy.varies {
-            let class = self.policy.traffic_class.with(inner.traffic_class);
-            let flags = self.policy.flags.with(inner.flags);
-            let ttl = self.policy.ttl.with(inner.ttl);
-            field::put::<1, 1, _>(header, [class]);
-            field::put_u16::<6, _>(header, flags);
-            field::put::<8, 1, _>(header, [ttl]);
-            sum += u32::from(class) + u32::from(flags) + (u32::from(ttl) << 8);
-            if flags == 0 {
-                self.identification = self.identification.wrapping_add(1);
-                field::put_u16::<4, _>(header, self.identification);
-                sum += u32::from(self.identification);
-            }
+        let shared = self.policy.shared.with(inner.shared);
+        let (class, ttl, flags) = (shared >> 24, shared >> 16 & 0xff, shared & 0xffff);
+        let total_length = (ipv4::LEN + len) as u32;
+        let mut identification = 0;
+        if flags == 0 {
+            self.identification = self.identification.wrapping_add(1);
+            identification = u32::from(self.identification);
         }
-        let sum = (sum & 0xffff) + (sum >> 16);
-        field::put_u16::<10, _>(header, !((sum + (sum >> 16)) as u16));
+        // As the five words of 16 bits that they are, and the sum of all.
+        let class = 0x4500 | class;
+        let ttl = ttl << 8 | u32::from(protocol.0);
+        let sum = self.sum + class + total_length + identification + flags + ttl;
+        // Wide writes: as many narrow ones would take as many turns.
+        let first = u64::from(class << 16 | total_length) << 32;
+        let second = u64::from(identification << 16 | flags);
+        field::put::<0, 8, _>(header, (first | second).to_be_bytes());
+        field::put_u32::<8, _>(header, ttl << 16 | u32::from(complement(sum)));
     }
 
-    /// As [`patch_ipv4`](Self::patch_ipv4).
     #[inline(always)]
     fn patch_ipv6(
         &self,
         header: &mut [u8; ipv6::LEN],
-        carried: Option<IpVersion>,
+        protocol: IpProtocol,
         len: usize,
         inner: Inner,
     ) {
-        let class = u32::from(self.policy.traffic_class.with(inner.traffic_class));
+        let shared = self.policy.shared.with(inner.shared);
+        let (class, ttl) = (shared >> 24, shared >> 16 & 0xff);
         let first = 6 << 28 | class << 20 | self.policy.flow_label.with(inner.hash.label());
-        field::put_u32::<0, _>(header, first);
-        field::put_u16::<4, _>(header, len as u16);
-        if let Some(version) = carried {
-            field::put::<6, 1, _>(header, [IpProtocol::ip(version).0]);
-        }
-        field::put::<7, 1, _>(header, [self.policy.ttl.with(inner.ttl)]);
+        let second = (len as u32) << 16 | u32::from(protocol.0) << 8 | ttl;
+        let both = u64::from(first) << 32 | u64::from(second);
+        field::put::<0, 8, _>(header, both.to_be_bytes());
     }
 
     /// Patches the header at the beginning of `bytes`, of which the rest is the inner packet.
@@ -745,24 +759,11 @@ impl Template {
     }
 }
 
-/// The function that writes these headers. `checksum` says whether UDP has one, `varies` whether the IP header varies.
-fn writer(
-    link_len: usize,
-    version: IpVersion,
-    shim: &PreparedShim,
-    checksum: bool,
-    varies: bool,
-) -> Write {
-    let kind = match shim.kind {
-        Shim::None => NONE,
-        Shim::Gre { .. } => GRE,
-        Shim::Udp(Next::Nothing) if !checksum && !varies => FIXED_UDP,
-        Shim::Udp(Next::Nothing) if !checksum => PLAIN_UDP,
-        Shim::Udp(_) => UDP,
-    };
+/// The function that writes these headers.
+fn writer(link_len: usize, version: IpVersion, kind: u8, shim_len: usize) -> Write {
     macro_rules! write_as {
         ($link:expr, $ip:expr) => {
-            match (kind, shim.len) {
+            match (kind, shim_len) {
                 (NONE, _) => write_as!($link, $ip, 0, NONE),
                 (GRE, 4) => write_as!($link, $ip, 4, GRE),
                 (GRE, 8) => write_as!($link, $ip, 8, GRE),
@@ -789,27 +790,11 @@ fn writer(
     }
 }
 
-/// Writes the header with zeros where it varies. Returns the sum of its words, not complemented.
-fn prepare_ipv4(
-    bytes: &mut [u8; ipv4::LEN],
-    header: &Ipv4Header<'_>,
-    policy: &Policy,
-) -> Result<u32, Error> {
-    header.emit(bytes)?;
-    field::put_u16::<2, _>(bytes, 0);
-    field::put_u16::<10, _>(bytes, 0);
-    if header.protocol == IpProtocol::IPV4 {
-        field::put::<9, 1, _>(bytes, [0]);
-    }
-    let (class, flags, ttl) = match policy.varies {
-        true => (0, 0, 0),
-        false => (policy.traffic_class.own, policy.flags.own, policy.ttl.own),
-    };
-    field::put::<1, 1, _>(bytes, [class]);
-    field::put_u16::<6, _>(bytes, flags);
-    field::put::<8, 1, _>(bytes, [ttl]);
-    let words = bytes.as_chunks::<2>().0;
-    Ok(words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum())
+/// The checksum that belongs to a sum of a few 16-bit words.
+#[inline(always)]
+const fn complement(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum + (sum >> 16)) as u16)
 }
 
 /// Writes a field at an offset, unless it lies outside.

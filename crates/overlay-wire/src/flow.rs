@@ -84,13 +84,12 @@ impl Ports {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inner {
     pub(crate) hash: FlowHash,
-    /// DSCP and ECN; 0 without IP.
-    pub(crate) traffic_class: u8,
-    /// TTL or hop limit; 64 without IP.
-    pub(crate) ttl: u8,
-    /// The don't fragment flag as IPv4 has it: always set with IPv6, never without IP.
-    pub(crate) flags: u16,
+    /// Traffic class, time to live and don't fragment flag: see [`share`](Self::share).
+    pub(crate) shared: u32,
 }
+
+/// The time to live of what has none.
+const TTL: u8 = 64;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -107,6 +106,13 @@ const MAX_TAGS: usize = 2;
 impl Inner {
     /// Of a packet that nobody looked at.
     pub(crate) const UNKNOWN: Self = Self::opaque(0);
+
+    /// What IPv4 and IPv6 both have, packed so that it can be masked all at once: the traffic class, the TTL or hop limit,
+    /// and the don't fragment flag as IPv4 has it, which is always set with IPv6.
+    #[inline(always)]
+    pub(crate) const fn share(traffic_class: u8, ttl: u8, flags: u16) -> u32 {
+        (traffic_class as u32) << 24 | (ttl as u32) << 16 | flags as u32
+    }
 
     #[inline(always)]
     pub(crate) fn of(framing: Framing, packet: &[u8]) -> Self {
@@ -162,9 +168,11 @@ impl Inner {
         let hash = mix(addresses, u64::from(ports) << 8 | u64::from(protocol));
         Some(Self {
             hash: FlowHash((hash >> 32) as u32),
-            traffic_class: field::u8::<1, _>(header),
-            ttl: field::u8::<8, _>(header),
-            flags: fragment & ipv4::DONT_FRAGMENT,
+            shared: Self::share(
+                field::u8::<1, _>(header),
+                field::u8::<8, _>(header),
+                fragment & ipv4::DONT_FRAGMENT,
+            ),
         })
     }
 
@@ -187,17 +195,18 @@ impl Inner {
         let hash = mix(src, dst);
         Some(Self {
             hash: FlowHash((hash >> 32) as u32),
-            traffic_class: (first >> 20) as u8,
-            ttl: field::u8::<7, _>(header),
-            flags: ipv4::DONT_FRAGMENT,
+            shared: Self::share(
+                (first >> 20) as u8,
+                field::u8::<7, _>(header),
+                ipv4::DONT_FRAGMENT,
+            ),
         })
     }
 
     /// Without IP.
     #[inline]
     const fn opaque(hash: u64) -> Self {
-        let hash = FlowHash((hash >> 32) as u32);
-        Self { hash, traffic_class: 0, ttl: 64, flags: 0 }
+        Self { hash: FlowHash((hash >> 32) as u32), shared: Self::share(0, TTL, 0) }
     }
 }
 
@@ -310,12 +319,11 @@ mod tests {
         let packet = v6(0, [0; 4]);
         let frame = framed(&[], EtherType::IPV6, &packet);
         for inner in [Inner::of_packet(&packet), Inner::of_frame(&frame)] {
-            assert_eq!((inner.traffic_class, inner.ttl), (46 << 2 | 2, 64));
-            assert_eq!(inner.flags, ipv4::DONT_FRAGMENT);
+            assert_eq!(inner.shared, Inner::share(46 << 2 | 2, 64, ipv4::DONT_FRAGMENT));
         }
         let arp = framed(&[], EtherType::ARP, &[0; 28]);
         let inner = Inner::of_frame(&arp);
-        assert_eq!((inner.traffic_class, inner.ttl, inner.flags), (0, 64, 0));
+        assert_eq!(inner.shared, Inner::share(0, TTL, 0));
         let other = framed(&[], EtherType(0x88cc), &[0; 28]);
         assert_ne!(inner.hash, Inner::of_frame(&other).hash);
     }

@@ -186,7 +186,7 @@ fn extension(f: &mut Formatter<'_>, extension: &Extension<'_>) -> fmt::Result {
         }
         Extension::Routing(packet) => {
             let [kind, left] = [packet.routing_type(), packet.segments_left()];
-            write!(f, ", type {kind}, {left} segments left")
+            write!(f, ", type {kind}, segments left {left}")
         }
         Extension::Fragment(packet) => {
             let offset = u32::from(packet.fragment_offset()) * 8;

@@ -5,7 +5,7 @@ mod packets;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use overlay_wire::dissect::{Dissector, Start};
+use overlay_wire::dissect::{ChecksumState, Dissector, Kind, Start};
 
 use crate::packets::{Case, cases};
 
@@ -19,6 +19,76 @@ fn a_packet_prints_as_by_tcpdump() -> Result {
 #[test]
 fn a_packet_prints_as_by_tcpdump_with_link_level() -> Result {
     compare(&["-e"], true)
+}
+
+#[test]
+fn a_checksum_is_judged_as_by_tcpdump() -> Result {
+    if Command::new("tcpdump").arg("--version").output().is_err() {
+        return Ok(overlay_lab::cannot_run("judging checksums", "tcpdump", "no such program")?);
+    }
+    let (mut correct, mut wrong) = (0, 0);
+    for case in cases() {
+        let packet = Dissector::new(case.start).dissect(&case.bytes);
+        let checksums = packet.layers().filter_map(|layer| match layer.kind {
+            Kind::Tcp(_) | Kind::Icmpv6(_) => layer.checksum(),
+            _ => None,
+        });
+        for checksum in checksums {
+            let theirs = tcpdump(&case, &["-vv"])?;
+            let words = match checksum {
+                ChecksumState::Correct(found) => {
+                    correct += 1;
+                    [format!("cksum {found:#06x} (correct)"), "[icmp6 sum ok]".to_owned()]
+                }
+                ChecksumState::Wrong { found, expected } => {
+                    wrong += 1;
+                    [
+                        format!("cksum {found:#06x} (incorrect -> {expected:#06x})"),
+                        format!("[bad icmp6 cksum {found:#06x} -> {expected:#06x}!]"),
+                    ]
+                }
+                other => panic!("{other} in {}", case.name),
+            };
+            let agree = words.iter().any(|words| theirs.contains(words));
+            assert!(agree, "{}: {theirs} is {checksum}", case.name);
+        }
+    }
+    assert!(correct > 30 && wrong > 5, "{correct} {wrong}");
+    Ok(())
+}
+
+#[test]
+fn a_tree_names_what_is_special() {
+    for (name, part) in [
+        ("two VLANs", "VLAN 14+4: id 4094, priority 0, drop eligible, type 802.1Q\n"),
+        (
+            "an ARP reply",
+            "ARP 14+28: operation Reply, sender 10.0.0.2 at 02:00:00:00:00:02, target",
+        ),
+        ("the first fragment", "ttl 64, id 0, more fragments, length 44"),
+        ("the last fragment", "ttl 64, id 0, fragment at 24, length 36"),
+        ("the encapsulation limit", "options 40+8: next ipip, tunnel encapsulation limit 4\n"),
+        ("a router alert", "hop-by-hop options 40+8: next udp, option 5 of 2 bytes\n"),
+        ("a route", "routing header 40+24: next udp, type 4, segments left 1\n"),
+        ("the first fragment in IPv6", "id 0x00000007, fragment at 0, more fragments\n"),
+        ("authentication", "authentication header 40+24: next udp, spi 0x00000001, seq 2\n"),
+        ("SYN", "TCP 20+40: 40000 > 40001, flags [S], seq 4294967294, ack 305419896, window 502"),
+        ("ICMP", "type 3, code 3, about IP 10.0.0.1.1000 > 10.0.0.2.9: UDP, length 4, checksum"),
+        ("ICMPv6", "type 2, code 0, about IP6 fd00::1.1000 > fd00::2.9: UDP, length 4, checksum"),
+        ("neighbour discovery", "type 135, code 0, target fd00::2 at 02:00:00:00:00:01, checksum"),
+        ("GRE", "GRE 20+16: protocol TEB, key 0x1234, seq 6, checksum 0x"),
+        ("Geneve", ", for the tunnel's end, critical options, option 0x0102/0x81 of 4 bytes\n"),
+        ("VXLAN-GPE", "VXLAN-GPE 28+8: vni 4660, next IPv4, for the tunnel's end\n"),
+        ("GUE", "GUE 28+4: protocol ipip\n"),
+        ("VXLAN in VXLAN", "            VXLAN 78+8: vni 1\n"),
+    ] {
+        let trees: Vec<_> = cases()
+            .iter()
+            .filter(|case| case.name == name)
+            .map(|case| format!("{:#}\n", Dissector::new(case.start).dissect(&case.bytes)))
+            .collect();
+        assert!(trees.iter().any(|tree| tree.contains(part)), "{part}: {}", trees.join("\n"));
+    }
 }
 
 #[test]
