@@ -1,5 +1,3 @@
-use std::hint::black_box;
-
 use anyhow::{Result, ensure};
 use overlay_wire::Framing;
 use overlay_wire::buffer::PacketBuffer;
@@ -34,13 +32,14 @@ pub(super) fn decapsulation(len: usize) -> Result<Contest<Memory>> {
     let mut ring = encapsulated(len)?;
 
     let mut contest = Contest::in_memory("decapsulate", title, OBJECTS);
-    contest = contest.repeat(POLICY, 1, {
+    contest = contest.repeat(POLICY, BATCH, {
         let (mut ring, decapsulator) = (ring.clone(), decapsulator.clone());
         move || {
-            let (slot, _) = ring.next();
-            let mut packet = PacketBuffer::new(black_box(slot), HEADROOM - HEADERS);
-            let learned = decapsulator.decapsulate(&mut packet);
-            (learned.is_ok_and(|learned| learned.vni().is_some()), packet.len())
+            ring.each(|slot, _| {
+                let mut packet = PacketBuffer::new(slot, HEADROOM - HEADERS);
+                let learned = decapsulator.decapsulate(&mut packet).ok();
+                (learned.and_then(|learned| learned.vni()), packet.len())
+            });
         }
     });
     contest = contest.repeat("overlay-wire, `decapsulate_batch` of 64", BATCH, move || {
@@ -86,17 +85,17 @@ fn with(
 ) -> Result<Contest<Memory>> {
     let mut ring = encapsulated(len)?;
     let mut trial = ring.clone();
-    let (slot, _) = trial.next();
-    let packet = &mut slot[HEADROOM - HEADERS..];
+    let packet = &mut trial.first()[HEADROOM - HEADERS..];
     ensure!(run(packet) == Some((VNI, &inner_frame(len, 0)?[..])), "{name} finds something else");
     if verifies {
         ensure!(run(&packet[..packet.len() - 1]).is_none(), "{name} does not miss the end");
         packet[24] ^= 1;
         ensure!(run(packet).is_none(), "{name} does not verify the checksum");
     }
-    Ok(contest.repeat(name, 1, move || {
-        let (slot, _) = ring.next();
-        run(&black_box(slot)[HEADROOM - HEADERS..]).map(|(vni, inner)| (vni, inner.len()))
+    Ok(contest.repeat(name, BATCH, move || {
+        ring.each(|slot, _| {
+            run(&slot[HEADROOM - HEADERS..]).map(|(vni, inner)| (vni, inner.len()))
+        });
     }))
 }
 

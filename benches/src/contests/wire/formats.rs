@@ -1,4 +1,3 @@
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
@@ -109,9 +108,10 @@ impl Format {
         let (mut one, mut ring) = (self.template.clone(), self.ring(len)?);
         let (mut many, mut batches) = (one.clone(), ring.clone());
         Ok(contest
-            .repeat(self.name, 1, move || {
-                let (slot, _) = ring.next();
-                one.encapsulate(&mut PacketBuffer::new(black_box(slot), HEADROOM)).is_ok()
+            .repeat(self.name, BATCH, move || {
+                ring.each(|slot, _| {
+                    one.encapsulate(&mut PacketBuffer::new(slot, HEADROOM)).is_ok()
+                });
             })
             .repeat(format!("{}, batch of 64", self.name), BATCH, move || {
                 let mut refused = 0;
@@ -128,18 +128,18 @@ impl Format {
             template.encapsulate(packet)?;
         }
         let mut trial = ring.clone();
-        let (slot, _) = trial.next();
-        let mut packet = PacketBuffer::new(slot, headroom);
+        let mut packet = PacketBuffer::new(trial.first(), headroom);
         self.decapsulator.decapsulate(&mut packet)?;
         ensure!(packet.as_slice() == self.inner(len, 0)?, "{} changes the packet", self.name);
 
         let mut batches = ring.clone();
         let (one, many) = (self.decapsulator.clone(), self.decapsulator.clone());
         Ok(contest
-            .repeat(self.name, 1, move || {
-                let (slot, _) = ring.next();
-                let mut packet = PacketBuffer::new(black_box(slot), headroom);
-                (one.decapsulate(&mut packet).is_ok(), packet.len())
+            .repeat(self.name, BATCH, move || {
+                ring.each(|slot, _| {
+                    let mut packet = PacketBuffer::new(slot, headroom);
+                    (one.decapsulate(&mut packet).is_ok(), packet.len())
+                });
             })
             .repeat(format!("{}, batch of 64", self.name), BATCH, move || {
                 let mut accepted = 0;

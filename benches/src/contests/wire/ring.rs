@@ -1,3 +1,5 @@
+use std::hint::black_box;
+
 use overlay_wire::buffer::PacketBuffer;
 
 use super::BATCH;
@@ -11,7 +13,6 @@ pub(super) struct Ring {
     memory: Vec<u8>,
     stride: usize,
     len: usize,
-    at: usize,
 }
 
 impl Ring {
@@ -26,19 +27,25 @@ impl Ring {
         for (number, slot) in (0..).zip(memory.chunks_exact_mut(stride)) {
             slot[HEADROOM..HEADROOM + len].copy_from_slice(&packet(number)?);
         }
-        Ok(Self { memory, stride, len, at: 0 })
+        Ok(Self { memory, stride, len })
     }
 
-    /// The next buffer, headroom and packet, and a number that varies: the hash of a flow.
+    /// Does something with each buffer, headroom and packet, and a number that varies: the hash of a flow.
+    ///
+    /// What goes in and what comes out is hidden from the compiler, with as little around it as possible.
     #[inline(always)]
-    pub(super) fn next(&mut self) -> (&mut [u8], u32) {
-        let at = self.at;
+    pub(super) fn each<T>(&mut self, mut work: impl FnMut(&mut [u8], u32) -> T) {
         let end = HEADROOM + self.len;
-        self.at += self.stride;
-        if self.at == self.memory.len() {
-            self.at = 0;
+        let mut hash = 0_u32;
+        for slot in self.memory.chunks_exact_mut(self.stride) {
+            hash = hash.wrapping_add(0x9e37_79b9);
+            black_box(work(black_box(&mut slot[..end]), hash));
         }
-        (&mut self.memory[at..at + end], (at as u32).wrapping_mul(0x9e37_79b9))
+    }
+
+    /// The first buffer.
+    pub(super) fn first(&mut self) -> &mut [u8] {
+        &mut self.memory[..HEADROOM + self.len]
     }
 
     /// All buffers, `headroom` bytes in front of each packet.
