@@ -11,7 +11,10 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use overlay_lab::{Host, PingRequest, cannot_run, capture, connect, ping};
 use overlay_wire::arp::{ArpHeader, ArpPacket};
+use overlay_wire::buffer::PacketBuffer;
 use overlay_wire::checksum::PseudoHeader;
+use overlay_wire::decapsulate::{Accept, Decapsulator, Policy, Reserved, UdpChecksumRule};
+use overlay_wire::encapsulate::{Outer, Template, Tunnel, UdpChecksum};
 use overlay_wire::ethernet::{self, EtherType, EthernetFrame, EthernetHeader};
 use overlay_wire::icmpv4::{self, Icmpv4Header, Icmpv4Packet};
 use overlay_wire::icmpv6::{Icmpv6Header, Icmpv6Packet};
@@ -19,10 +22,10 @@ use overlay_wire::ip::{IpPacket, IpProtocol, UpperLayer};
 use overlay_wire::ipv4::Ipv4Header;
 use overlay_wire::ipv6::{Ipv6Header, Ipv6Packet};
 use overlay_wire::ndp::{self, NeighbourHeader, NeighbourMessage, NeighbourPacket};
-use overlay_wire::udp::{UdpHeader, UdpPacket};
+use overlay_wire::udp::UdpPacket;
 use overlay_wire::vxlan::{self, GroupPolicy, VxlanHeader, VxlanPacket};
 use overlay_wire::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader, VxlanGpePacket};
-use overlay_wire::{Error, IpVersion, MacAddr, Vni};
+use overlay_wire::{Error, Framing, IpVersion, MacAddr, Vni};
 use socket2::{Domain, Protocol, Socket, Type};
 
 type Outcome = Result<(), Failed>;
@@ -48,7 +51,6 @@ fn main() {
 const VNI: Vni = Vni::from_octets([0x12, 0x34, 0x56]);
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const THEIR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-const SRC_PORT: u16 = 50_000;
 const IDENTIFIER: u16 = 1708;
 const SEQUENCE: u16 = 26;
 const DATA: &[u8] = b"an odd number of bytes.";
@@ -212,8 +214,9 @@ fn answers_in_gpe(case: &str) -> Outcome {
                 }
                 let header = VxlanGpeHeader::new(VNI, NextProtocol::ip(inner_version));
                 let echo = echo_request(inner_version)?;
-                let payload = under(echo, vxlan_gpe::LEN, |it| header.emit(it))?;
-                let answer = exchange(&ours, version, checksum, vxlan_gpe::PORT, payload, is_echo)?;
+                let (port, carries) = (vxlan_gpe::PORT, Framing::Ip);
+                let tunnel = Tunnel::VxlanGpe { port, vni: VNI, carries };
+                let answer = exchange(&ours, version, checksum, &tunnel, &echo, is_echo)?;
                 let packet = VxlanGpePacket::parse(&answer)?;
                 assert_eq!((packet.header(), packet.reserved()), (header, 0));
                 assert_echo_reply(inner_version, packet.payload())?;
@@ -251,6 +254,13 @@ fn two_kernels(case: &str) -> Outcome {
                 };
                 let packet = VxlanPacket::parse(payload)?;
                 assert_eq!((packet.header(), packet.reserved()), (VxlanHeader::new(VNI), 0));
+                let accept =
+                    Accept::Vxlan { port: vxlan::PORT, vni: Some(VNI), group_policy: false };
+                let mut bytes = frame.bytes.clone();
+                let mut taken = PacketBuffer::new(&mut bytes, 0);
+                let policy = Policy::new(Framing::Ethernet, accept);
+                Decapsulator::new(&policy).decapsulate(&mut taken)?;
+                assert_eq!(taken.as_slice(), packet.payload());
                 let frame = EthernetFrame::parse(packet.payload())?;
                 assert!([OUR_MAC, THEIR_MAC].contains(&frame.src()));
                 match frame.ether_type() {
@@ -361,40 +371,63 @@ fn exchange_frames(
     frame: Vec<u8>,
     is_answer: fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Failed> {
-    let payload = under(frame, vxlan::LEN, |it| vxlan.emit(it))?;
-    let answer = exchange(ours, version, checksum, vxlan::PORT, payload, is_answer)?;
+    let tunnel = Tunnel::Vxlan { port: vxlan::PORT, header: vxlan };
+    let answer = exchange(ours, version, checksum, &tunnel, &frame, is_answer)?;
     let packet = VxlanPacket::parse(&answer)?;
     assert_eq!((packet.header(), packet.reserved()), (vxlan, 0));
     Ok(packet.payload().to_vec())
 }
 
-/// Sends what a datagram to this port should carry and returns what the kernel's answer carries.
+/// Sends a packet through the tunnel and returns what the datagram of the kernel's answer carries.
 fn exchange(
     ours: &Host,
     version: IpVersion,
     checksum: bool,
-    port: u16,
-    payload: Vec<u8>,
+    tunnel: &Tunnel<'_>,
+    inner: &[u8],
     is_answer: fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Failed> {
     let [us, them] = outer(version);
-    let addresses = PseudoHeader::new(us, them)?;
-    let udp = UdpHeader { src_port: SRC_PORT, dst_port: port };
-    let datagram =
-        under(payload, udp.header_len(), |it| udp.emit(it, checksum.then_some(&addresses)))?;
-    let packet = ip_packet(us, them, IpProtocol::UDP, datagram)?;
+    let mut outer = Outer::new(us, them);
+    outer.udp_checksum = if checksum { UdpChecksum::Compute } else { UdpChecksum::Zero };
+    let mut template = Template::new(&outer, tunnel)?;
+    let mut bytes = [&[0; 64], inner].concat();
+    let mut packet = PacketBuffer::new(&mut bytes, 64);
+    template.encapsulate(&mut packet)?;
 
+    let (port, accept) = match *tunnel {
+        Tunnel::Vxlan { port, header } => {
+            let group_policy = header.group_policy.is_some();
+            (port, Accept::Vxlan { port, vni: Some(VNI), group_policy })
+        }
+        Tunnel::VxlanGpe { port, .. } => (port, Accept::VxlanGpe { port, vni: Some(VNI) }),
+        _ => return Err("the kernel has no such tunnel".into()),
+    };
     let answers = capture(ours, "eth0")?;
-    ours.run(|| send(them, &packet))?;
+    ours.run(|| send(them, packet.as_slice()))?;
     let is_answer = |frame: &[u8]| {
         let Ok(Some((packet, udp))) = outer_udp(frame) else { return false };
         let ends = (packet.src(), packet.dst(), udp.dst_port());
         ends == (them, us, port) && is_answer(udp.payload())
     };
     let answer = answers.wait_for(Duration::from_secs(5), is_answer)?.bytes;
-    let Some(payload) = self::datagram(&answer, port, checksum)? else {
+    let Some(payload) = datagram(&answer, port, checksum)? else {
         return Err("no datagram".into());
     };
+
+    let mut policy = Policy::new(Framing::Ethernet, accept);
+    (policy.local, policy.remote) = (Some(us), Some(them));
+    policy.reserved = Reserved::Reject;
+    if checksum {
+        policy.udp_checksum = UdpChecksumRule::Require;
+    }
+    let mut frame = answer.clone();
+    let mut packet = PacketBuffer::new(&mut frame, 0);
+    let learned = Decapsulator::new(&policy).decapsulate(&mut packet)?;
+    assert_eq!(learned.vni(), Some(VNI));
+    assert!(payload.ends_with(packet.as_slice()), "{learned:?}");
+    let stations = (learned.carries() == Framing::Ethernet).then_some(THEIR_MAC);
+    assert_eq!(learned.inner_src(), stations);
     Ok(payload.to_vec())
 }
 
