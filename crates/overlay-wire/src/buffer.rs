@@ -103,6 +103,13 @@ impl<'a> PacketBuffer<'a> {
         self.start = self.start.saturating_sub(len);
     }
 
+    /// The `len` bytes before the packet; at most the headroom.
+    #[inline]
+    pub(crate) fn front(&self, len: usize) -> &[u8] {
+        let start = self.start.saturating_sub(len);
+        self.bytes.get(start..self.start).unwrap_or_default()
+    }
+
     /// The packet. There always is one; without it, nobody has to go on with an empty one.
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<&[u8]> {
@@ -112,10 +119,10 @@ impl<'a> PacketBuffer<'a> {
     /// Only `len` bytes from offset `start` of the packet are left of it, if it has so many.
     #[inline]
     pub(crate) const fn narrow(&mut self, start: usize, len: usize) {
-        let start = self.start.saturating_add(start);
-        let end = start.saturating_add(len);
-        if end <= self.end {
-            (self.start, self.end) = (start, end);
+        let left = self.len();
+        if start <= left && len <= left - start {
+            self.start += start;
+            self.end = self.start + len;
         }
     }
 }

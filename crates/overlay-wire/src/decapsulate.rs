@@ -21,7 +21,7 @@
 //! let accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(Vni::new(1)?), group_policy: false };
 //! let decapsulator = Decapsulator::new(&Policy::new(Framing::Ip, accept));
 //! let learned = decapsulator.decapsulate(&mut packet)?;
-//! assert_eq!((learned.src(), packet.len()), (outer.src, 60));
+//! assert_eq!((learned.src(), learned.inner().len()), (outer.src, 60));
 //!
 //! // It has been taken out already: a frame is no IP packet.
 //! assert!(matches!(decapsulator.decapsulate(&mut packet), Err(Rejected::Malformed(_))));
@@ -31,24 +31,25 @@
 mod usual;
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::buffer::PacketBuffer;
 use crate::error::Error;
 use crate::ethernet::{self, EtherType, EthernetFrame};
 use crate::field;
 use crate::framing::Framing;
-use crate::geneve::GenevePacket;
+use crate::geneve::{GeneveOptions, GenevePacket};
 use crate::gre::GrePacket;
 use crate::gue::{GueContent, GuePacket};
 use crate::ip::{Ecn, IpPacket, IpProtocol, IpVersion};
+use crate::ipv4::{self, Ipv4Packet};
+use crate::ipv6::{self, Ipv6Packet};
 use crate::mac::MacAddr;
 use crate::udp::{self, UdpPacket};
 use crate::vlan::{self, VlanPacket};
 use crate::vni::Vni;
 use crate::vxlan::{self, GroupPolicy, VxlanPacket};
 use crate::vxlan_gpe::{self, NextProtocol, VxlanGpePacket};
-use crate::{ipv4, ipv6};
 
 use self::usual::{Open, Usual};
 
@@ -154,90 +155,123 @@ pub enum EcnRule {
     Ignore,
 }
 
-/// What the outer headers of an accepted packet told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Decapsulated {
-    // Plain numbers, as few as possible: they stay in registers until the whole is written once.
-    version: IpVersion,
-    carries: Framing,
-    ecn: Ecn,
-    src: u128,
-    dst: u128,
-    /// [`NONE`] or 16 bits.
-    src_port: u32,
-    /// [`NONE`] or 24 bits.
-    vni: u32,
-    /// In the low 48 bits; 0 without a frame.
-    inner_src: u64,
-    header_len: usize,
-    extra: Extra,
+/// What the outer headers of an accepted packet tell. They are in the headroom now, and read when they are asked for.
+#[derive(Clone, Copy)]
+pub struct Decapsulated<'p> {
+    packet: &'p PacketBuffer<'p>,
+    shape: Shape,
 }
 
-/// What only some tunnels tell.
+/// Where the outer headers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extra {
-    None,
-    Vxlan(GroupPolicy),
-    Gre { key: Option<u32>, sequence: Option<u32> },
+struct Shape {
+    /// Bytes of all outer headers.
+    header_len: usize,
+    /// Where the IP header begins.
+    ip_at: u16,
+    /// Where that begins which is behind the IP header, and behind UDP if there is UDP.
+    shim_at: u16,
+    shim: Shim,
+    carries: Framing,
 }
 
-/// No number that fits its field.
-const NONE: u32 = u32::MAX;
+/// What is in front of the inner packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shim {
+    Ip,
+    Udp,
+    Vxlan,
+    /// With a group policy that has been agreed on.
+    VxlanGroup,
+    VxlanGpe,
+    Gre,
+    Gue,
+    Geneve,
+}
 
-impl Decapsulated {
-    #[inline(always)]
-    const fn new(version: IpVersion, src: u128, dst: u128, ecn: Ecn, header_len: usize) -> Self {
-        Self {
-            version,
-            carries: Framing::Ip,
-            ecn,
-            src,
-            dst,
-            src_port: NONE,
-            vni: NONE,
-            inner_src: 0,
-            header_len,
-            extra: Extra::None,
-        }
+impl<'p> Decapsulated<'p> {
+    /// The outer headers, beginning with what the outer packet began with.
+    #[must_use]
+    #[inline]
+    pub fn headers(&self) -> &'p [u8] {
+        self.packet.front(self.shape.header_len)
+    }
+
+    /// The inner packet: what is left in the [`PacketBuffer`].
+    #[must_use]
+    #[inline]
+    pub fn inner(&self) -> &'p [u8] {
+        self.packet.as_slice()
+    }
+
+    /// Whether the inner packet is an Ethernet frame or an IP packet.
+    #[must_use]
+    #[inline]
+    pub const fn carries(&self) -> Framing {
+        self.shape.carries
     }
 
     /// Where it came from: the peer.
     #[must_use]
     #[inline]
-    pub const fn src(&self) -> IpAddr {
-        address(self.version, self.src)
+    pub fn src(&self) -> IpAddr {
+        self.addresses().0
     }
 
     /// Where it went to.
     #[must_use]
     #[inline]
-    pub const fn dst(&self) -> IpAddr {
-        address(self.version, self.dst)
+    pub fn dst(&self) -> IpAddr {
+        self.addresses().1
+    }
+
+    /// The outer congestion notification.
+    #[must_use]
+    #[inline]
+    pub fn ecn(&self) -> Ecn {
+        let ip = self.from(self.shape.ip_at);
+        match ip.first_chunk() {
+            Some([first, class]) if first >> 4 == 6 => Ecn::of(class >> 4),
+            Some([_, class]) => Ecn::of(*class),
+            None => Ecn::NotEct,
+        }
     }
 
     /// The source port, of tunnels over UDP.
     #[must_use]
     #[inline]
-    pub const fn src_port(&self) -> Option<u16> {
-        if self.src_port == NONE { None } else { Some(self.src_port as u16) }
+    pub fn src_port(&self) -> Option<u16> {
+        match self.shape.shim {
+            Shim::Ip | Shim::Gre => None,
+            _ => {
+                let udp = self.from(self.shape.shim_at.checked_sub(udp::LEN as u16)?);
+                udp.first_chunk().map(|port| u16::from_be_bytes(*port))
+            }
+        }
     }
 
     /// The network, of VXLAN, VXLAN-GPE and Geneve.
     #[must_use]
     #[inline]
-    pub const fn vni(&self) -> Option<Vni> {
-        match Vni::new(self.vni) {
-            Ok(vni) => Some(vni),
-            Err(_) => None,
+    pub fn vni(&self) -> Option<Vni> {
+        match self.shape.shim {
+            // It is at the same place in all of them.
+            Shim::Vxlan | Shim::VxlanGroup | Shim::VxlanGpe | Shim::Geneve => {
+                let header = self.from(self.shape.shim_at).first_chunk::<{ vxlan::LEN }>()?;
+                Some(Vni::from_octets(field::bytes::<4, 3, _>(header)))
+            }
+            _ => None,
         }
     }
 
-    /// VXLAN's group policy extension.
+    /// VXLAN's group policy extension, if it has been agreed on.
     #[must_use]
     #[inline]
-    pub const fn group_policy(&self) -> Option<GroupPolicy> {
-        match self.extra {
-            Extra::Vxlan(group_policy) => Some(group_policy),
+    pub fn group_policy(&self) -> Option<GroupPolicy> {
+        match self.shape.shim {
+            Shim::VxlanGroup => {
+                VxlanPacket::parse(self.from(self.shape.shim_at)).ok()?.group_policy()
+            }
             _ => None,
         }
     }
@@ -245,55 +279,66 @@ impl Decapsulated {
     /// The key, of GRE.
     #[must_use]
     #[inline]
-    pub const fn key(&self) -> Option<u32> {
-        match self.extra {
-            Extra::Gre { key, .. } => key,
-            _ => None,
-        }
+    pub fn key(&self) -> Option<u32> {
+        self.gre()?.key()
     }
 
     /// The sequence number, of GRE.
     #[must_use]
     #[inline]
-    pub const fn sequence(&self) -> Option<u32> {
-        match self.extra {
-            Extra::Gre { sequence, .. } => sequence,
+    pub fn sequence(&self) -> Option<u32> {
+        self.gre()?.sequence()
+    }
+
+    /// The options, of Geneve.
+    #[must_use]
+    #[inline]
+    pub fn geneve_options(&self) -> Option<GeneveOptions<'p>> {
+        match self.shape.shim {
+            Shim::Geneve => {
+                Some(GenevePacket::parse(self.from(self.shape.shim_at)).ok()?.options())
+            }
             _ => None,
         }
-    }
-
-    /// The outer congestion notification as it was.
-    #[must_use]
-    #[inline]
-    pub const fn ecn(&self) -> Ecn {
-        self.ecn
-    }
-
-    /// Whether the inner packet is an Ethernet frame or an IP packet.
-    #[must_use]
-    #[inline]
-    pub const fn carries(&self) -> Framing {
-        self.carries
     }
 
     /// The sender of an inner Ethernet frame, which is behind [`src`](Self::src); `None` when it is no station's address.
     #[must_use]
     #[inline]
-    pub const fn inner_src(&self) -> Option<MacAddr> {
-        let [_, _, a, b, c, d, e, f] = self.inner_src.to_be_bytes();
-        let mac = MacAddr([a, b, c, d, e, f]);
-        if mac.is_unicast() { Some(mac) } else { None }
+    pub fn inner_src(&self) -> Option<MacAddr> {
+        match self.shape.carries {
+            Framing::Ethernet => {
+                let frame = EthernetFrame::parse(self.inner()).ok()?;
+                Some(frame.src()).filter(|mac| mac.is_unicast())
+            }
+            Framing::Ip => None,
+        }
     }
 
-    /// Bytes of the outer headers, which are headroom now.
-    #[must_use]
-    #[inline]
-    pub const fn header_len(&self) -> usize {
-        self.header_len
+    /// The headers from an offset on.
+    fn from(&self, at: u16) -> &'p [u8] {
+        self.headers().get(usize::from(at)..).unwrap_or_default()
+    }
+
+    fn gre(&self) -> Option<GrePacket<'p>> {
+        match self.shape.shim {
+            Shim::Gre => GrePacket::parse(self.from(self.shape.shim_at)).ok(),
+            _ => None,
+        }
+    }
+
+    fn addresses(&self) -> (IpAddr, IpAddr) {
+        // The headers have been checked: it is one of the two.
+        let ip = self.from(self.shape.ip_at);
+        match (Ipv6Packet::parse_cut(ip), Ipv4Packet::parse_cut(ip)) {
+            (Ok(packet), _) => (packet.src().into(), packet.dst().into()),
+            (_, Ok(packet)) => (packet.src().into(), packet.dst().into()),
+            _ => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()),
+        }
     }
 }
 
-impl fmt::Debug for Decapsulated {
+impl fmt::Debug for Decapsulated<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decapsulated")
             .field("src", &self.src())
@@ -303,25 +348,14 @@ impl fmt::Debug for Decapsulated {
             .field("group_policy", &self.group_policy())
             .field("key", &self.key())
             .field("sequence", &self.sequence())
-            .field("ecn", &self.ecn)
-            .field("carries", &self.carries)
+            .field("geneve_options", &self.geneve_options())
+            .field("ecn", &self.ecn())
+            .field("carries", &self.carries())
             .field("inner_src", &self.inner_src())
-            .field("header_len", &self.header_len)
+            .field("headers", &self.headers().len())
+            .field("inner", &self.inner().len())
             .finish()
     }
-}
-
-const fn address(version: IpVersion, bits: u128) -> IpAddr {
-    match version {
-        IpVersion::V4 => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
-        IpVersion::V6 => IpAddr::V6(Ipv6Addr::from_bits(bits)),
-    }
-}
-
-/// The source of a frame, as a number.
-#[inline(always)]
-const fn source(frame: &[u8; ethernet::LEN]) -> u64 {
-    u64::from_be_bytes(field::bytes::<4, 8, { ethernet::LEN }>(frame)) & 0xffff_ffff_ffff
 }
 
 /// Why a packet was not accepted. It has not been changed.
@@ -461,7 +495,10 @@ impl Decapsulator {
     /// # Errors
     /// [`Rejected`] when the policy does not accept it. The packet is as it was then.
     #[inline]
-    pub fn decapsulate(&self, packet: &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected> {
+    pub fn decapsulate<'p>(
+        &self,
+        packet: &'p mut PacketBuffer<'_>,
+    ) -> Result<Decapsulated<'p>, Rejected> {
         (self.open)(self, packet)
     }
 
@@ -470,7 +507,7 @@ impl Decapsulator {
     pub fn decapsulate_batch(
         &self,
         packets: &mut [PacketBuffer<'_>],
-        mut each: impl FnMut(usize, Result<Decapsulated, Rejected>),
+        mut each: impl FnMut(usize, Result<Decapsulated<'_>, Rejected>),
     ) {
         for (index, packet) in packets.iter_mut().enumerate() {
             each(index, self.decapsulate(packet));
@@ -478,25 +515,25 @@ impl Decapsulator {
     }
 
     /// The complete check.
-    fn any(&self, packet: &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected> {
+    fn any<'p>(&self, packet: &'p mut PacketBuffer<'_>) -> Result<Decapsulated<'p>, Rejected> {
         let bytes = packet.as_slice();
         let (ip, link_len) = match self.policy.framing {
             Framing::Ip => (IpPacket::parse(bytes)?, 0),
             Framing::Ethernet => outer_ip(bytes)?,
         };
-        let (inner, mut learned) = self.open(&ip, link_len)?;
-        if learned.carries == Framing::Ethernet {
-            learned.inner_src = source(field::split("Ethernet", inner)?.0);
+        let (inner, shape) = self.open(&ip, link_len)?;
+        if shape.carries == Framing::Ethernet {
+            EthernetFrame::parse(inner)?;
         }
         let inner_len = inner.len();
         // What else could the outer notification change?
-        let new_ecn = match (self.policy.ecn, learned.ecn) {
-            (EcnRule::Combine, Ecn::Ce | Ecn::Ect1) => {
-                combine(learned.ecn, learned.carries, inner)?
+        let new_ecn = match (self.policy.ecn, ip.ecn()) {
+            (EcnRule::Combine, outer @ (Ecn::Ce | Ecn::Ect1)) => {
+                combine(outer, shape.carries, inner)?
             }
             _ => None,
         };
-        packet.narrow(learned.header_len, inner_len);
+        packet.narrow(shape.header_len, inner_len);
         if let Some((at, version, ecn)) = new_ecn
             && let Some(header) = packet.as_mut_slice().get_mut(at..)
         {
@@ -505,16 +542,12 @@ impl Decapsulator {
                 IpVersion::V6 => ipv6::set_ecn(header, ecn)?,
             }
         }
-        Ok(learned)
+        Ok(Decapsulated { packet, shape })
     }
 
-    /// Checks the outer headers. Returns the inner packet and what they told.
+    /// Checks the outer headers. Returns the inner packet and where they are.
     #[inline(always)]
-    fn open<'p>(
-        &self,
-        ip: &IpPacket<'p>,
-        link_len: usize,
-    ) -> Result<(&'p [u8], Decapsulated), Rejected> {
+    fn open<'p>(&self, ip: &IpPacket<'p>, link_len: usize) -> Result<(&'p [u8], Shape), Rejected> {
         if self.policy.verify_ip_checksum
             && let IpPacket::V4(packet) = ip
             && !packet.is_checksum_valid()
@@ -529,46 +562,50 @@ impl Decapsulator {
             return Err(Rejected::Source { expected, found: src });
         }
         let (protocol, payload, ip_len) = upper_layer(ip)?;
-        let [src_bits, dst_bits] = [src, dst].map(|address| match address {
-            IpAddr::V4(address) => address.to_bits().into(),
-            IpAddr::V6(address) => address.to_bits(),
-        });
         let header_len = link_len + ip_len;
-        let mut learned = Decapsulated::new(ip.version(), src_bits, dst_bits, ip.ecn(), header_len);
+        let mut shape = Shape {
+            header_len,
+            ip_at: link_len as u16,
+            // An IP packet is not longer than 16 bits can say.
+            shim_at: header_len as u16,
+            shim: Shim::Ip,
+            carries: Framing::Ip,
+        };
         let inner = match self.policy.accept {
             Accept::IpInIp => match protocol {
                 IpProtocol::IPV4 | IpProtocol::IPV6 => inner_ip(protocol, payload)?,
                 other => return Err(Rejected::Protocol(other)),
             },
             Accept::IpInUdp { port } => {
-                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
                 IpPacket::parse(datagram)?;
                 datagram
             }
             Accept::Vxlan { port, vni, group_policy } => {
-                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
                 let packet = VxlanPacket::parse(datagram)?;
                 let found = packet.group_policy().filter(|_| group_policy);
                 self.reserved(packet.unexplained(found.is_some()))?;
-                network(vni, packet.vni(), &mut learned)?;
-                learned.header_len += vxlan::LEN;
-                learned.extra = found.map_or(Extra::None, Extra::Vxlan);
-                learned.carries = Framing::Ethernet;
+                network(vni, packet.vni())?;
+                shape.header_len += vxlan::LEN;
+                shape.shim = if found.is_some() { Shim::VxlanGroup } else { Shim::Vxlan };
+                shape.carries = Framing::Ethernet;
                 packet.payload()
             }
             Accept::VxlanGpe { port, vni } => {
-                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
                 let packet = VxlanGpePacket::parse(datagram)?;
                 self.reserved(packet.reserved())?;
-                network(vni, packet.vni(), &mut learned)?;
+                network(vni, packet.vni())?;
                 if packet.oam() {
                     return Err(Rejected::Control);
                 }
-                learned.header_len += vxlan_gpe::LEN;
+                shape.header_len += vxlan_gpe::LEN;
+                shape.shim = Shim::VxlanGpe;
                 match packet.next_protocol() {
                     // Without the P flag it is as VXLAN.
                     Some(NextProtocol::ETHERNET) | None => {
-                        learned.carries = Framing::Ethernet;
+                        shape.carries = Framing::Ethernet;
                         packet.payload()
                     }
                     Some(NextProtocol::IPV4) => inner_ip(IpProtocol::IPV4, packet.payload())?,
@@ -588,21 +625,22 @@ impl Decapsulator {
                 if packet.key() != key {
                     return Err(Rejected::Key { expected: key, found: packet.key() });
                 }
-                learned.extra = Extra::Gre { key, sequence: packet.sequence() };
-                learned.header_len += packet.header_len();
-                inner_of(packet.protocol(), packet.payload(), &mut learned)?
+                shape.header_len += packet.header_len();
+                shape.shim = Shim::Gre;
+                inner_of(packet.protocol(), packet.payload(), &mut shape)?
             }
             Accept::Gue { port } => {
-                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
                 let packet = GuePacket::parse(datagram)?;
                 if packet.flags() != 0 || !packet.extensions().is_empty() {
                     return Err(Rejected::Options);
                 }
-                learned.header_len += packet.header_len();
+                shape.header_len += packet.header_len();
+                shape.shim = Shim::Gue;
                 match packet.content() {
                     GueContent::Control(_) => return Err(Rejected::Control),
                     GueContent::Data(IpProtocol::ETHERNET) => {
-                        learned.carries = Framing::Ethernet;
+                        shape.carries = Framing::Ethernet;
                         packet.payload()
                     }
                     GueContent::Data(protocol @ (IpProtocol::IPV4 | IpProtocol::IPV6)) => {
@@ -612,21 +650,22 @@ impl Decapsulator {
                 }
             }
             Accept::Geneve { port, vni, critical_options } => {
-                let datagram = self.udp(ip, protocol, payload, port, &mut learned)?;
+                let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
                 let packet = GenevePacket::parse(datagram)?;
                 self.reserved(packet.reserved())?;
-                network(vni, packet.vni(), &mut learned)?;
+                network(vni, packet.vni())?;
                 if packet.control() {
                     return Err(Rejected::Control);
                 }
                 if packet.critical() && !critical_options {
                     return Err(Rejected::Options);
                 }
-                learned.header_len += packet.header_len();
-                inner_of(packet.protocol(), packet.payload(), &mut learned)?
+                shape.header_len += packet.header_len();
+                shape.shim = Shim::Geneve;
+                inner_of(packet.protocol(), packet.payload(), &mut shape)?
             }
         };
-        Ok((inner, learned))
+        Ok((inner, shape))
     }
 
     /// Checks the UDP header. Returns what the datagram carries.
@@ -637,7 +676,7 @@ impl Decapsulator {
         protocol: IpProtocol,
         payload: &'p [u8],
         port: u16,
-        learned: &mut Decapsulated,
+        shape: &mut Shape,
     ) -> Result<&'p [u8], Rejected> {
         if protocol != IpProtocol::UDP {
             return Err(Rejected::Protocol(protocol));
@@ -652,14 +691,10 @@ impl Decapsulator {
             _ if packet.is_checksum_valid(&ip.pseudo_header()) => {}
             _ => return Err(Rejected::Checksum("UDP")),
         }
-        learned.src_port = packet.src_port().into();
-        learned.header_len += udp::LEN;
+        shape.header_len += udp::LEN;
+        shape.shim_at = shape.header_len as u16;
+        shape.shim = Shim::Udp;
         Ok(packet.payload())
-    }
-
-    fn are_addresses_right(&self, version: IpVersion, src: u128, dst: u128) -> bool {
-        self.policy.local.is_none_or(|local| local == address(version, dst))
-            && self.policy.remote.is_none_or(|remote| remote == address(version, src))
     }
 
     #[inline(always)]
@@ -686,8 +721,8 @@ fn outer_ip(bytes: &[u8]) -> Result<(IpPacket<'_>, usize), Rejected> {
         len += vlan::LEN;
     }
     let packet = match ether_type {
-        EtherType::IPV4 => IpPacket::V4(ipv4::Ipv4Packet::parse(payload)?),
-        EtherType::IPV6 => IpPacket::V6(ipv6::Ipv6Packet::parse(payload)?),
+        EtherType::IPV4 => IpPacket::V4(Ipv4Packet::parse(payload)?),
+        EtherType::IPV6 => IpPacket::V6(Ipv6Packet::parse(payload)?),
         other => return Err(Rejected::EtherType(other)),
     };
     Ok((packet, len))
@@ -716,13 +751,10 @@ fn upper_layer<'p>(ip: &IpPacket<'p>) -> Result<(IpProtocol, &'p [u8], usize), R
 
 /// Checks the network.
 #[inline(always)]
-fn network(expected: Option<Vni>, found: Vni, learned: &mut Decapsulated) -> Result<(), Rejected> {
+fn network(expected: Option<Vni>, found: Vni) -> Result<(), Rejected> {
     match expected {
         Some(expected) if expected != found => Err(Rejected::Vni { expected, found }),
-        _ => {
-            learned.vni = found.get();
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
@@ -731,11 +763,11 @@ fn network(expected: Option<Vni>, found: Vni, learned: &mut Decapsulated) -> Res
 fn inner_of<'p>(
     ether_type: EtherType,
     payload: &'p [u8],
-    learned: &mut Decapsulated,
+    shape: &mut Shape,
 ) -> Result<&'p [u8], Rejected> {
     match ether_type {
         EtherType::ETHERNET => {
-            learned.carries = Framing::Ethernet;
+            shape.carries = Framing::Ethernet;
             Ok(payload)
         }
         EtherType::IPV4 => inner_ip(IpProtocol::IPV4, payload),
@@ -748,8 +780,8 @@ fn inner_of<'p>(
 #[inline(always)]
 fn inner_ip(protocol: IpProtocol, payload: &[u8]) -> Result<&[u8], Rejected> {
     match protocol {
-        IpProtocol::IPV4 => drop(ipv4::Ipv4Packet::parse(payload)?),
-        _ => drop(ipv6::Ipv6Packet::parse(payload)?),
+        IpProtocol::IPV4 => drop(Ipv4Packet::parse(payload)?),
+        _ => drop(Ipv6Packet::parse(payload)?),
     }
     Ok(payload)
 }

@@ -425,7 +425,7 @@ fn exchange(
     let mut packet = PacketBuffer::new(&mut frame, 0);
     let learned = Decapsulator::new(&policy).decapsulate(&mut packet)?;
     assert_eq!(learned.vni(), Some(VNI));
-    assert!(payload.ends_with(packet.as_slice()), "{learned:?}");
+    assert!(payload.ends_with(learned.inner()), "{learned:?}");
     let stations = (learned.carries() == Framing::Ethernet).then_some(THEIR_MAC);
     assert_eq!(learned.inner_src(), stations);
     Ok(payload.to_vec())

@@ -68,9 +68,9 @@ pub fn encapsulate(input: &[u8]) {
     let decapsulator = Decapsulator::new(&policy);
     match decapsulator.decapsulate(&mut buffer) {
         Ok(learned) => {
-            assert_eq!(buffer.as_slice(), packet, "the packet has changed");
+            assert_eq!(learned.inner(), packet, "the packet has changed");
             assert_eq!((learned.src(), learned.dst()), (outer.src, outer.dst));
-            assert_eq!(learned.header_len(), template.header_len());
+            assert_eq!(learned.headers().len(), template.header_len());
             assert_eq!(learned.carries(), tunnel.carries());
             choice.told(&tunnel, &outer, &learned, packet);
         }
@@ -133,8 +133,9 @@ fn damaged(decapsulator: &Decapsulator, choice: &Choices<'_>, bytes: &[u8]) {
     let mut buffer = PacketBuffer::new(&mut bytes, start);
     match decapsulator.decapsulate(&mut buffer) {
         Ok(learned) => {
-            assert!(buffer.headroom() == start + learned.header_len());
-            assert!(learned.header_len() + buffer.len() <= before.len() - start);
+            let (header_len, inner_len) = (learned.headers().len(), learned.inner().len());
+            assert!(header_len + inner_len <= before.len() - start);
+            assert_eq!((buffer.headroom(), buffer.len()), (start + header_len, inner_len));
         }
         Err(why) => {
             super::prints(why, 128);

@@ -38,7 +38,7 @@ pub(super) fn decapsulation(len: usize) -> Result<Contest<Memory>> {
             ring.each(|slot, _| {
                 let mut packet = PacketBuffer::new(slot, HEADROOM - HEADERS);
                 let learned = decapsulator.decapsulate(&mut packet).ok();
-                (learned.and_then(|learned| learned.vni()), packet.len())
+                learned.map(|learned| (learned.vni(), learned.inner().len()))
             });
         }
     });

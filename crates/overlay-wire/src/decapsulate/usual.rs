@@ -4,18 +4,18 @@
 //! what that one rejects, and must find the same in what both accept: the tests compare them.
 
 use super::{
-    Accept, Decapsulated, Decapsulator, EcnRule, NONE, Policy, Rejected, UdpChecksumRule, source,
+    Accept, Decapsulated, Decapsulator, EcnRule, Policy, Rejected, Shape, Shim, UdpChecksumRule,
 };
 use crate::buffer::PacketBuffer;
 use crate::ethernet::{self, EtherType};
 use crate::field;
 use crate::framing::Framing;
-use crate::ip::{Ecn, IpProtocol, IpVersion};
-use crate::vni::Vni;
+use crate::ip::{IpPacket, IpProtocol};
 use crate::{ipv4, ipv6, udp, vxlan};
 
 /// [`Decapsulator::usual`] for some framing and tunnel.
-pub(super) type Open = fn(&Decapsulator, &mut PacketBuffer<'_>) -> Result<Decapsulated, Rejected>;
+pub(super) type Open =
+    for<'p> fn(&Decapsulator, &'p mut PacketBuffer<'_>) -> Result<Decapsulated<'p>, Rejected>;
 
 /// What the headers of usual packets look like: numbers in network byte order, and which of their bits count.
 #[derive(Clone, Copy, Debug)]
@@ -104,31 +104,31 @@ pub(super) const fn open(policy: &Policy) -> Open {
 
 /// The outer IP header.
 struct Outer<'p> {
-    version: IpVersion,
-    src: u128,
-    dst: u128,
-    traffic_class: u8,
     protocol: IpProtocol,
     payload: &'p [u8],
     header_len: usize,
 }
 
 impl Decapsulator {
-    fn usual<const ETHERNET: bool, const KIND: u8>(
+    fn usual<'p, const ETHERNET: bool, const KIND: u8>(
         &self,
-        packet: &mut PacketBuffer<'_>,
-    ) -> Result<Decapsulated, Rejected> {
-        match self.try_usual::<ETHERNET, KIND>(packet) {
-            Some(learned) => Ok(learned),
+        packet: &'p mut PacketBuffer<'_>,
+    ) -> Result<Decapsulated<'p>, Rejected> {
+        match self.shape::<ETHERNET, KIND>(packet) {
+            Some((shape, inner_len)) => {
+                packet.narrow(shape.header_len, inner_len);
+                Ok(Decapsulated { packet, shape })
+            }
             None => self.any(packet),
         }
     }
 
+    /// Where the headers are and how long the inner packet is.
     #[inline(always)]
-    fn try_usual<const ETHERNET: bool, const KIND: u8>(
+    fn shape<const ETHERNET: bool, const KIND: u8>(
         &self,
-        packet: &mut PacketBuffer<'_>,
-    ) -> Option<Decapsulated> {
+        packet: &PacketBuffer<'_>,
+    ) -> Option<(Shape, usize)> {
         let bytes = packet.get()?;
         let link_len = if ETHERNET { ethernet::LEN } else { 0 };
         let is_v4 = if ETHERNET {
@@ -143,45 +143,41 @@ impl Decapsulator {
         };
         let ip = bytes.get(link_len..)?;
         let outer = if is_v4 { self.usual_ipv4(ip)? } else { self.usual_ipv6(ip)? };
-        if self.usual.addresses && !self.are_addresses_right(outer.version, outer.src, outer.dst) {
+        if self.usual.addresses && !self.are_addresses_right(ip) {
             return None;
         }
-        let (src_port, vni, inner_src, shim_len, inner) = match KIND {
+        let shim_at = link_len + outer.header_len;
+        let (shim, shim_at, shim_len, inner_len) = match KIND {
             IP_IN_IP => {
                 if usual_inner(outer.payload)? != outer.protocol {
                     return None;
                 }
-                (NONE, NONE, 0, 0, outer.payload)
+                (Shim::Ip, shim_at, 0, outer.payload.len())
             }
             IP_IN_UDP => {
-                let (src_port, inner) = self.usual_udp(&outer)?;
+                let inner = self.usual_udp(&outer)?;
                 usual_inner(inner)?;
-                (src_port, NONE, 0, udp::LEN, inner)
+                (Shim::Udp, shim_at + udp::LEN, 0, inner.len())
             }
             _ => {
-                let (src_port, datagram) = self.usual_udp(&outer)?;
+                let datagram = self.usual_udp(&outer)?;
                 let (header, frame) = datagram.split_first_chunk::<{ vxlan::LEN }>()?;
-                let header = u64::from_be_bytes(*header);
-                if !self.usual.vxlan.are_in(header) {
+                if !self.usual.vxlan.are_in(u64::from_be_bytes(*header))
+                    || frame.len() < ethernet::LEN
+                {
                     return None;
                 }
-                let vni = (header >> 8) as u32 & Vni::MAX.get();
-                let inner_src = source(frame.first_chunk()?);
-                (src_port, vni, inner_src, udp::LEN + vxlan::LEN, frame)
+                (Shim::Vxlan, shim_at + udp::LEN, vxlan::LEN, frame.len())
             }
         };
-        let header_len = link_len + outer.header_len + shim_len;
-        let inner_len = inner.len();
-        let ecn = Ecn::of(outer.traffic_class);
-        let learned = Decapsulated {
-            src_port,
-            vni,
+        let shape = Shape {
+            header_len: shim_at + shim_len,
+            ip_at: link_len as u16,
+            shim_at: shim_at as u16,
+            shim,
             carries: if KIND == VXLAN { Framing::Ethernet } else { Framing::Ip },
-            inner_src,
-            ..Decapsulated::new(outer.version, outer.src, outer.dst, ecn, header_len)
         };
-        packet.narrow(header_len, inner_len);
-        Some(learned)
+        Some((shape, inner_len))
     }
 
     #[inline(always)]
@@ -201,10 +197,6 @@ impl Decapsulator {
         }
         let payload_len = ((a >> 32) as u16 as usize).checked_sub(ipv4::LEN)?;
         Some(Outer {
-            version: IpVersion::V4,
-            src: (b & low).into(),
-            dst: last.into(),
-            traffic_class: (a >> 48) as u8,
             protocol: IpProtocol((b >> 48) as u8),
             payload: rest.get(..payload_len)?,
             header_len: ipv4::LEN,
@@ -220,26 +212,31 @@ impl Decapsulator {
             return None;
         }
         Some(Outer {
-            version: IpVersion::V6,
-            src: u128::from_be_bytes(field::bytes::<8, 16, _>(header)),
-            dst: u128::from_be_bytes(field::bytes::<24, 16, _>(header)),
-            traffic_class: (first >> 52) as u8,
             protocol: IpProtocol((first >> 8) as u8),
             payload: rest.get(..(first >> 16) as u16 as usize)?,
             header_len: ipv6::LEN,
         })
     }
 
-    /// The source port, and what the datagram carries.
+    /// Not inline: most policies do not ask for it.
+    #[inline(never)]
+    fn are_addresses_right(&self, packet: &[u8]) -> bool {
+        let Policy { local, remote, .. } = self.policy;
+        IpPacket::parse_cut(packet).is_ok_and(|packet| {
+            local.is_none_or(|local| local == packet.dst())
+                && remote.is_none_or(|remote| remote == packet.src())
+        })
+    }
+
+    /// What the datagram carries.
     #[inline(always)]
-    fn usual_udp<'p>(&self, outer: &Outer<'p>) -> Option<(u32, &'p [u8])> {
+    fn usual_udp<'p>(&self, outer: &Outer<'p>) -> Option<&'p [u8]> {
         let (header, rest) = outer.payload.split_first_chunk::<{ udp::LEN }>()?;
         let header = u64::from_be_bytes(*header);
         if outer.protocol != IpProtocol::UDP || !self.usual.udp.are_in(header) {
             return None;
         }
-        let payload_len = ((header >> 16) as u16 as usize).checked_sub(udp::LEN)?;
-        Some(((header >> 48) as u32, rest.get(..payload_len)?))
+        rest.get(..((header >> 16) as u16 as usize).checked_sub(udp::LEN)?)
     }
 }
 
@@ -275,6 +272,7 @@ mod tests {
     use super::*;
     use crate::decapsulate::Reserved;
     use crate::encapsulate::{Outer, Template, Tunnel, UdpChecksum};
+    use crate::vni::Vni;
     use crate::vxlan::VxlanHeader;
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use proptest::prelude::*;
@@ -392,7 +390,9 @@ mod tests {
             let mut other = damaged.clone();
             let [mut a, mut b] =
                 [PacketBuffer::new(&mut damaged, 0), PacketBuffer::new(&mut other, 0)];
-            prop_assert_eq!(decapsulator.decapsulate(&mut a), decapsulator.any(&mut b));
+            let shape = |result: Result<Decapsulated<'_>, _>| result.map(|told| told.shape);
+            let usual = shape(decapsulator.decapsulate(&mut a));
+            prop_assert_eq!(usual, shape(decapsulator.any(&mut b)));
             prop_assert_eq!(a.as_slice(), b.as_slice());
             prop_assert_eq!(a.headroom(), b.headroom());
         }
@@ -412,14 +412,15 @@ mod tests {
                     _ => Accept::Vxlan { port: PORT, vni: Some(VNI), group_policy: false },
                 };
                 let decapsulator = Decapsulator::new(&Policy::new(Framing::Ethernet, accept));
-                let mut packet = PacketBuffer::new(&mut bytes, 0);
-                let learned = match kind {
-                    IP_IN_IP => decapsulator.try_usual::<true, IP_IN_IP>(&mut packet),
-                    IP_IN_UDP => decapsulator.try_usual::<true, IP_IN_UDP>(&mut packet),
-                    _ => decapsulator.try_usual::<true, VXLAN>(&mut packet),
+                let packet = PacketBuffer::new(&mut bytes, 0);
+                let found = match kind {
+                    IP_IN_IP => decapsulator.shape::<true, IP_IN_IP>(&packet),
+                    IP_IN_UDP => decapsulator.shape::<true, IP_IN_UDP>(&packet),
+                    _ => decapsulator.shape::<true, VXLAN>(&packet),
                 };
-                assert!(learned.is_some(), "{is_v4} {kind}");
-                assert_eq!(packet.as_slice(), inner);
+                let Some((shape, inner_len)) = found else { panic!("{is_v4} {kind}") };
+                assert_eq!(shape.header_len + inner_len, packet.len());
+                assert_eq!(inner_len, inner.len());
             }
         }
     }
