@@ -40,6 +40,8 @@ pub fn is_valid(bytes: &[u8]) -> bool {
 /// The checksum after one of the 16-bit words it covers has changed: RFC 1624, equation 3.
 ///
 /// `HC' = ~(~HC + ~m + m')`
+///
+/// Not for a UDP checksum of 0, which says that there is none and has to stay; and a result of 0 is sent as 0xffff in UDP.
 #[must_use]
 #[inline]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {

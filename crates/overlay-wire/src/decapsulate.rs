@@ -40,9 +40,10 @@ use crate::field;
 use crate::framing::Framing;
 use crate::geneve::{GeneveOptions, GenevePacket};
 use crate::gre::GrePacket;
-use crate::gue::{GueContent, GuePacket};
-use crate::ip::{Ecn, IpPacket, IpProtocol, IpVersion};
-use crate::ipv4::{self, Ipv4Packet};
+use crate::gue::{Gue, GueContent};
+use crate::ip::{self, Ecn, IpPacket, IpProtocol, IpVersion};
+use crate::ipv4::Ipv4Packet;
+use crate::ipv6::extension::{Extension, Ipv6Option};
 use crate::ipv6::{self, Ipv6Packet};
 use crate::mac::MacAddr;
 use crate::udp::{self, UdpPacket};
@@ -82,10 +83,11 @@ pub enum Accept {
     },
     /// GRE with an Ethernet frame or an IP packet in it. A checksum is verified if there is one.
     Gre {
-        /// The key; `None` for packets that have none.
-        key: Option<u32>,
+        /// The key.
+        key: GreKey,
     },
-    /// GUE, variant 0, with an Ethernet frame or an IP packet in it and no extension fields.
+    /// GUE with an Ethernet frame or an IP packet in it: variant 0 without extension fields, and variant 1, which is an
+    /// IP packet alone.
     Gue {
         /// The destination port.
         port: u16,
@@ -102,8 +104,39 @@ pub enum Accept {
     },
 }
 
+/// Which GRE keys are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GreKey {
+    /// Any, and none.
+    Any,
+    /// None.
+    None,
+    /// This one.
+    Is(u32),
+}
+
+impl GreKey {
+    const fn accepts(self, key: Option<u32>) -> bool {
+        match (self, key) {
+            (Self::Any, _) | (Self::None, None) => true,
+            (Self::Is(expected), Some(found)) => expected == found,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for GreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::None => f.write_str("none"),
+            Self::Is(key) => write!(f, "{key}"),
+        }
+    }
+}
+
 /// What is accepted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Policy {
     /// What the outer packets begin with. In front of IP, up to two VLAN tags are looked through.
@@ -132,11 +165,14 @@ pub enum UdpChecksumRule {
     /// It is verified if there is one. Over IPv6 this is the choice that RFC 6936 leaves to those who know that their
     /// tunnel does without.
     IfPresent,
+    /// It is verified if there is one, and over IPv6 there must be one (RFC 8200, section 8.1).
+    RequireOverIpv6,
     /// It is verified, and there must be one.
     Require,
 }
 
-/// What is done about reserved bits that are set.
+/// What is done about reserved bits of the tunnel's header that are set: those that `reserved()` of its view tells. Not those
+/// beside GRE's checksum, and not those of Geneve's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reserved {
     /// They are ignored, as RFC 7348 and others ask of receivers.
@@ -413,12 +449,12 @@ pub enum Rejected {
         found: Vni,
     },
     /// The GRE key is another one.
-    #[error("GRE key: expected {}, found {}", Key(*expected), Key(*found))]
+    #[error("GRE key: expected {expected}, found {found}")]
     Key {
         /// The policy's.
-        expected: Option<u32>,
+        expected: GreKey,
         /// The packet's.
-        found: Option<u32>,
+        found: GreKey,
     },
     /// Reserved bits are set.
     #[error("reserved bits: expected 0, found {0:#x}")]
@@ -437,23 +473,13 @@ pub enum Rejected {
     Congestion,
 }
 
-struct Key(Option<u32>);
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(key) => write!(f, "{key}"),
-            None => f.write_str("none"),
-        }
-    }
-}
-
 /// How many VLAN tags are looked through.
 const MAX_TAGS: usize = 2;
 
 impl Policy {
     /// The strictest policy that peers who follow the RFCs can live with, from and to any address: all checksums are
-    /// verified where there are some, reserved bits ignored, congestion notification combined.
+    /// verified where there are some, over IPv6 UDP must have one, reserved bits are ignored, congestion notification is
+    /// combined. VXLAN may do without a UDP checksum over IPv6, too, as RFC 7348, section 5 asks of receivers.
     #[must_use]
     pub const fn new(framing: Framing, accept: Accept) -> Self {
         Self {
@@ -462,7 +488,10 @@ impl Policy {
             local: None,
             remote: None,
             verify_ip_checksum: true,
-            udp_checksum: UdpChecksumRule::IfPresent,
+            udp_checksum: match accept {
+                Accept::Vxlan { .. } => UdpChecksumRule::IfPresent,
+                _ => UdpChecksumRule::RequireOverIpv6,
+            },
             reserved: Reserved::Ignore,
             ecn: EcnRule::Combine,
         }
@@ -534,13 +563,10 @@ impl Decapsulator {
             _ => None,
         };
         packet.narrow(shape.header_len, inner_len);
-        if let Some((at, version, ecn)) = new_ecn
+        if let Some((at, ecn)) = new_ecn
             && let Some(header) = packet.as_mut_slice().get_mut(at..)
         {
-            match version {
-                IpVersion::V4 => ipv4::set_ecn(header, ecn)?,
-                IpVersion::V6 => ipv6::set_ecn(header, ecn)?,
-            }
+            ip::set_ecn(header, ecn)?;
         }
         Ok(Decapsulated { packet, shape })
     }
@@ -622,8 +648,9 @@ impl Decapsulator {
                     return Err(Rejected::Checksum("GRE"));
                 }
                 self.reserved(packet.reserved().into())?;
-                if packet.key() != key {
-                    return Err(Rejected::Key { expected: key, found: packet.key() });
+                if !key.accepts(packet.key()) {
+                    let found = packet.key().map_or(GreKey::None, GreKey::Is);
+                    return Err(Rejected::Key { expected: key, found });
                 }
                 shape.header_len += packet.header_len();
                 shape.shim = Shim::Gre;
@@ -631,12 +658,15 @@ impl Decapsulator {
             }
             Accept::Gue { port } => {
                 let datagram = self.udp(ip, protocol, payload, port, &mut shape)?;
-                let packet = GuePacket::parse(datagram)?;
+                shape.shim = Shim::Gue;
+                let packet = match Gue::parse(datagram)? {
+                    Gue::Variant0(packet) => packet,
+                    Gue::Variant1(_) => return Ok((datagram, shape)),
+                };
                 if packet.flags() != 0 || !packet.extensions().is_empty() {
                     return Err(Rejected::Options);
                 }
                 shape.header_len += packet.header_len();
-                shape.shim = Shim::Gue;
                 match packet.content() {
                     GueContent::Control(_) => return Err(Rejected::Control),
                     GueContent::Data(IpProtocol::ETHERNET) => {
@@ -687,7 +717,8 @@ impl Decapsulator {
         }
         match (self.policy.udp_checksum, packet.checksum()) {
             (UdpChecksumRule::Ignore, _) | (UdpChecksumRule::IfPresent, 0) => {}
-            (UdpChecksumRule::Require, 0) => return Err(Rejected::NoChecksum),
+            (UdpChecksumRule::RequireOverIpv6, 0) if ip.version() == IpVersion::V4 => {}
+            (_, 0) => return Err(Rejected::NoChecksum),
             _ if packet.is_checksum_valid(&ip.pseudo_header()) => {}
             _ => return Err(Rejected::Checksum("UDP")),
         }
@@ -740,12 +771,37 @@ fn upper_layer<'p>(ip: &IpPacket<'p>) -> Result<(IpProtocol, &'p [u8], usize), R
             Ok((packet.next_header(), packet.payload(), ipv6::LEN))
         }
         IpPacket::V6(packet) => {
+            for extension in packet.extensions() {
+                obey(&extension?)?;
+            }
             let upper = packet.upper_layer()?;
             if !upper.is_whole() {
                 return Err(Rejected::Fragment);
             }
             Ok((upper.protocol, upper.payload, upper.header_len))
         }
+    }
+}
+
+/// Whether an extension header lets the packet pass. The ends of tunnels are nodes like others (RFC 8200, section 4).
+fn obey(extension: &Extension<'_>) -> Result<(), Rejected> {
+    match extension {
+        Extension::HopByHop(packet) | Extension::DestinationOptions(packet) => {
+            for option in packet.iter() {
+                // The two high bits say whether those who do not know it may go on.
+                if let Ipv6Option::Other { kind, .. } = option?
+                    && kind & 0xc0 != 0
+                {
+                    return Err(Rejected::Options);
+                }
+            }
+            Ok(())
+        }
+        Extension::Routing(packet) if packet.segments_left() > 0 => {
+            Err(Rejected::Protocol(IpProtocol::ROUTING))
+        }
+        Extension::Authentication(_) => Err(Rejected::Protocol(IpProtocol::AUTHENTICATION)),
+        Extension::Routing(_) | Extension::Fragment(_) => Ok(()),
     }
 }
 
@@ -786,14 +842,10 @@ fn inner_ip(protocol: IpProtocol, payload: &[u8]) -> Result<&[u8], Rejected> {
     Ok(payload)
 }
 
-/// The inner notification that an outer one of [`Ecn::Ce`] or [`Ecn::Ect1`] makes necessary, and the version and the offset
-/// of the IP header that it belongs into. `None` when nothing changes, also without inner IP.
+/// The inner notification that an outer one of [`Ecn::Ce`] or [`Ecn::Ect1`] makes necessary, and the offset of the IP
+/// header that it belongs into. `None` when nothing changes, also without inner IP.
 #[cold]
-fn combine(
-    outer: Ecn,
-    carries: Framing,
-    inner: &[u8],
-) -> Result<Option<(usize, IpVersion, Ecn)>, Rejected> {
+fn combine(outer: Ecn, carries: Framing, inner: &[u8]) -> Result<Option<(usize, Ecn)>, Rejected> {
     let (ip, at) = match carries {
         Framing::Ip => (IpPacket::parse(inner)?, 0),
         Framing::Ethernet => match outer_ip(inner) {
@@ -806,6 +858,6 @@ fn combine(
     match old.decapsulated(outer) {
         None => Err(Rejected::Congestion),
         Some(new) if new == old => Ok(None),
-        Some(new) => Ok(Some((at, ip.version(), new))),
+        Some(new) => Ok(Some((at, new))),
     }
 }

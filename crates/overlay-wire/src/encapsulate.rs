@@ -79,7 +79,8 @@ pub enum Tunnel<'a> {
         checksum: bool,
         /// Which of several tunnels between two addresses this is.
         key: Option<u32>,
-        /// Whether the packets are numbered.
+        /// Whether the packets are numbered, from 0 on. A tunnel has one template then: clones of it go on counting by
+        /// themselves.
         sequence: bool,
     },
     /// UDP and GUE, variant 0.
@@ -97,13 +98,13 @@ pub enum Tunnel<'a> {
         vni: Vni,
         /// What it carries.
         carries: Framing,
-        /// The same options in every packet, at most [`MAX_OPTIONS`] bytes.
+        /// The same options in every packet, at most [`MAX_GENEVE_OPTIONS`] bytes.
         options: GeneveOptions<'a>,
     },
 }
 
 /// Bytes of Geneve options that a [`Template`] has room for.
-pub const MAX_OPTIONS: usize = 64;
+pub const MAX_GENEVE_OPTIONS: usize = 64;
 
 impl Tunnel<'_> {
     /// What it carries.
@@ -121,7 +122,7 @@ impl Tunnel<'_> {
 }
 
 /// The outer headers of packets to one peer, and how what varies in them follows from the inner packet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Outer {
     /// The Ethernet header in front, for whoever writes frames; `None` to begin with the IP header.
@@ -138,6 +139,10 @@ pub struct Outer {
     pub ecn: EcnMode,
     /// Whether routers of the underlay must not fragment, in IPv4.
     pub dont_fragment: DontFragment,
+    /// The identification of the first packet that may be fragmented, in IPv4; the next ones count from there. Templates
+    /// and clones of templates for one peer have to begin far apart, or fragments of different packets are taken for
+    /// those of one.
+    pub identification: u16,
     /// The flow label, in IPv6.
     pub flow_label: FlowLabel,
     /// The source port, of tunnels over UDP.
@@ -161,6 +166,7 @@ impl Outer {
             dscp: Dscp::Fixed(0),
             ecn: EcnMode::Normal,
             dont_fragment: DontFragment::Set,
+            identification: 0,
             flow_label: FlowLabel::Entropy,
             src_port: SrcPort::Entropy(Ports::DYNAMIC),
             udp_checksum: match dst {
@@ -183,7 +189,7 @@ pub struct Link {
 /// The outer time to live or hop limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ttl {
-    /// This one: RFC 2003, section 3.1.
+    /// This one, not 0: RFC 2003, section 3.1.
     Fixed(u8),
     /// That of the inner packet, so that the underlay's routers show in traceroute; 64 without inner IP.
     Inherit,
@@ -212,7 +218,7 @@ pub enum EcnMode {
 pub enum DontFragment {
     /// Set.
     Set,
-    /// Not set. The packets get different identifications then (RFC 6864).
+    /// Not set. The packets are identified by numbers that count from [`Outer::identification`] on (RFC 6864).
     Unset,
     /// That of the inner packet, which is set in all IPv6 packets, and not set without inner IP.
     Inherit,
@@ -269,6 +275,14 @@ pub enum Refused {
         /// Bytes that are there.
         found: usize,
     },
+    /// It is shorter than the header that it has to begin with: of Ethernet, or of its version of IP.
+    #[error("inner packet: expected at least {needed} bytes, found {found}")]
+    TooShort {
+        /// Bytes of the header.
+        needed: usize,
+        /// Bytes of the packet.
+        found: usize,
+    },
     /// With the headers it would be longer than an IP packet can be.
     #[error("inner packet: expected at most {limit} bytes, found {found}")]
     TooLong {
@@ -280,7 +294,7 @@ pub enum Refused {
     /// The tunnel carries IP packets, and this is none.
     #[error("inner packet: expected IP version 4 or 6, found {version}")]
     NotIp {
-        /// Its first four bits; 0 for a packet without bytes.
+        /// Its first four bits.
         version: u8,
     },
 }
@@ -295,16 +309,18 @@ pub struct Template {
     carries: Framing,
     /// Bytes of all headers.
     header_len: usize,
+    /// Bytes of the Ethernet header, if there is one.
+    link_len: usize,
     /// Bytes of the longest inner packet.
     max_inner_len: usize,
     /// Of the words of the IPv4 header that are written as they are, not complemented.
     sum: u32,
-    /// Of the last IPv4 packet that may be fragmented.
+    /// Of the next IPv4 packet that may be fragmented.
     identification: u16,
     policy: Policy,
     shim: Shim,
     udp_checksum: Option<PseudoHeader>,
-    options: [u8; MAX_OPTIONS],
+    options: [u8; MAX_GENEVE_OPTIONS],
     options_len: usize,
 }
 
@@ -360,6 +376,9 @@ impl Policy {
             EcnMode::Compatibility => Field::default(),
         };
         let ttl = match outer.ttl {
+            Ttl::Fixed(0) => {
+                return Err(Error::field("IP", "TTL", Expected::AtLeast(1), 0));
+            }
             Ttl::Fixed(ttl) => Field::own(Inner::share(0, ttl, 0)),
             Ttl::Inherit => Field::inherited(Inner::share(0, u8::MAX, 0)),
         };
@@ -503,9 +522,10 @@ impl Template {
             write: writer(link_len, version, kind, shim.len),
             carries: tunnel.carries(),
             header_len: link_len + ip_len + shim_len,
+            link_len,
             max_inner_len: usize::from(u16::MAX) - counted_len,
             sum,
-            identification: 0,
+            identification: outer.identification,
             policy,
             shim: shim.kind,
             udp_checksum,
@@ -528,6 +548,21 @@ impl Template {
         self.carries
     }
 
+    /// The largest inner IP packet, in bytes, that fits an underlay whose MTU is `outer_mtu` bytes: exactly, with GRE's
+    /// optional fields and Geneve's options. `None` when nothing is left.
+    #[must_use]
+    pub const fn inner_mtu(&self, outer_mtu: u32) -> Option<u32> {
+        let inner_link_len = match self.carries {
+            Framing::Ethernet => ethernet::LEN,
+            Framing::Ip => 0,
+        };
+        let overhead = self.header_len - self.link_len + inner_link_len;
+        match outer_mtu.checked_sub(overhead as u32) {
+            None | Some(0) => None,
+            mtu => mtu,
+        }
+    }
+
     /// Puts the headers in front of a packet.
     ///
     /// # Errors
@@ -541,8 +576,8 @@ impl Template {
 
     /// Puts the headers in front of a packet whose flow is known already, from a device or an earlier look.
     ///
-    /// With fixed DSCP, time to live and don't fragment flag and ECN in compatibility mode, the packet is not read at all
-    /// then, except for the version of IP packets.
+    /// Without a checksum to compute, with fixed DSCP, time to live and don't fragment flag, and with ECN in compatibility
+    /// mode, the packet is not read at all then, except for the version of IP packets.
     ///
     /// # Errors
     /// As [`encapsulate`](Self::encapsulate).
@@ -594,8 +629,16 @@ impl Template {
         } else if len > self.max_inner_len {
             Refused::TooLong { limit: self.max_inner_len, found: len }
         } else {
-            let version = packet.as_slice().first().map_or(0, |first| first >> 4);
-            Refused::NotIp { version }
+            let (needed, version) = match (self.carries, packet.as_slice().first()) {
+                (Framing::Ethernet, _) => (ethernet::LEN, 0),
+                (Framing::Ip, Some(first)) if first >> 4 == 6 => (ipv6::LEN, 6),
+                (Framing::Ip, Some(first)) if first >> 4 != 4 => (0, first >> 4),
+                (Framing::Ip, _) => (ipv4::LEN, 4),
+            };
+            match len < needed {
+                true => Refused::TooShort { needed, found: len },
+                false => Refused::NotIp { version },
+            }
         }
     }
 
@@ -618,12 +661,13 @@ impl Template {
             return Err(self.refusal(packet));
         }
         let carried = match self.carries {
-            Framing::Ethernet => None,
+            Framing::Ethernet if payload_len >= ethernet::LEN => None,
             Framing::Ip => match packet.as_slice().first().map(|first| first >> 4) {
-                Some(4) => Some(IpVersion::V4),
-                Some(6) => Some(IpVersion::V6),
+                Some(4) if payload_len >= ipv4::LEN => Some(IpVersion::V4),
+                Some(6) if payload_len >= ipv6::LEN => Some(IpVersion::V6),
                 _ => return Err(self.refusal(packet)),
             },
+            Framing::Ethernet => return Err(self.refusal(packet)),
         };
         let options_len = if KIND == UDP { self.options_len } else { 0 };
         if options_len > 0 {
@@ -682,8 +726,8 @@ impl Template {
         let total_length = (ipv4::LEN + len) as u32;
         let mut identification = 0;
         if flags == 0 {
-            self.identification = self.identification.wrapping_add(1);
             identification = u32::from(self.identification);
+            self.identification = self.identification.wrapping_add(1);
         }
         // As the five words of 16 bits that they are, and the sum of all.
         let class = 0x4500 | class;
@@ -813,7 +857,7 @@ struct PreparedShim {
     /// Without Geneve's options, and with zeros where it varies.
     bytes: [u8; MAX_SHIM],
     len: usize,
-    options: [u8; MAX_OPTIONS],
+    options: [u8; MAX_GENEVE_OPTIONS],
     options_len: usize,
 }
 
@@ -850,7 +894,7 @@ impl PreparedShim {
                 let mut shim = Self::udp(port, Next::Geneve, &header.fixed_bytes())?;
                 let given = given.as_bytes();
                 let Some(options) = shim.options.get_mut(..given.len()) else {
-                    let expected = Expected::AtMost(MAX_OPTIONS as u64);
+                    let expected = Expected::AtMost(MAX_GENEVE_OPTIONS as u64);
                     let found = given.len() as u64;
                     return Err(Error::field("Geneve", "options length", expected, found));
                 };
@@ -890,6 +934,6 @@ impl PreparedShim {
         bytes: [u8; MAX_SHIM],
         len: usize,
     ) -> Self {
-        Self { kind, protocol, bytes, len, options: [0; MAX_OPTIONS], options_len: 0 }
+        Self { kind, protocol, bytes, len, options: [0; MAX_GENEVE_OPTIONS], options_len: 0 }
     }
 }

@@ -5,8 +5,8 @@ use core::net::IpAddr;
 
 use crate::checksum::PseudoHeader;
 use crate::error::{Error, Expected};
-use crate::ipv4::Ipv4Packet;
-use crate::ipv6::Ipv6Packet;
+use crate::ipv4::{self, Ipv4Packet};
+use crate::ipv6::{self, Ipv6Packet};
 
 /// The version of the outer (underlay) or inner (overlay) IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -387,6 +387,30 @@ pub fn ip_version(packet: &[u8]) -> Result<IpVersion, Error> {
             Err(Error::field("IP", "version", Expected::OneOf(&[4, 6]), u64::from(other)))
         }
         None => Err(Error::truncated("IP", 1, 0)),
+    }
+}
+
+/// Takes one off the TTL or hop limit of the IP packet that begins with `header`, as a router does. Returns what is left.
+///
+/// # Errors
+/// As [`ipv4::decrement_ttl`] and [`ipv6::decrement_hop_limit`]. Nothing is changed then.
+#[inline]
+pub fn decrement_ttl(header: &mut [u8]) -> Result<u8, Error> {
+    match ip_version(header)? {
+        IpVersion::V4 => ipv4::decrement_ttl(header),
+        IpVersion::V6 => ipv6::decrement_hop_limit(header),
+    }
+}
+
+/// Changes the congestion notification of the IP packet that begins with `header`.
+///
+/// # Errors
+/// As [`ipv4::set_ecn`] and [`ipv6::set_ecn`]. Nothing is changed then.
+#[inline]
+pub fn set_ecn(header: &mut [u8], ecn: Ecn) -> Result<(), Error> {
+    match ip_version(header)? {
+        IpVersion::V4 => ipv4::set_ecn(header, ecn),
+        IpVersion::V6 => ipv6::set_ecn(header, ecn),
     }
 }
 

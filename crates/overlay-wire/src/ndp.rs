@@ -135,6 +135,9 @@ impl<'a> NeighbourPacket<'a> {
         exactly("next header", IpProtocol::ICMPV6.0, upper.protocol.0)?;
         exactly("fragment header", 0, upper.fragment.is_some().into())?;
         let (src, dst) = (packet.src(), packet.dst());
+        // A group sends nothing (RFC 4291, section 2.7), and must not be answered.
+        let first = src.octets()[0];
+        unless(first != 0xff, "source address", Expected::Not(0xff), first.into())?;
         let icmp = Icmpv6Packet::parse(upper.payload)?;
         // At most 65,535, as the packet's payload.
         let length = upper.payload.len() as u32;
@@ -522,6 +525,7 @@ mod tests {
         assert_eq!(field(&packet(none, GROUP, SOLICITATION)), told);
         let probe = NeighbourHeader { link_layer: None, ..SOLICITATION };
         assert_eq!(field(&packet(none, B, probe)), "source address");
+        assert_eq!(field(&packet(GROUP, B, SOLICITATION)), "source address");
         assert_eq!(receive(&packet(none, GROUP, probe)), Ok(probe));
 
         let bytes = packet(A, GROUP, SOLICITATION);

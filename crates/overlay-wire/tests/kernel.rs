@@ -418,9 +418,8 @@ fn exchange(
     let mut policy = Policy::new(Framing::Ethernet, accept);
     (policy.local, policy.remote) = (Some(us), Some(them));
     policy.reserved = Reserved::Reject;
-    if checksum {
-        policy.udp_checksum = UdpChecksumRule::Require;
-    }
+    policy.udp_checksum =
+        if checksum { UdpChecksumRule::Require } else { UdpChecksumRule::IfPresent };
     let mut frame = answer.clone();
     let mut packet = PacketBuffer::new(&mut frame, 0);
     let learned = Decapsulator::new(&policy).decapsulate(&mut packet)?;

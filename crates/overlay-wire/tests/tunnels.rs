@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use overlay_wire::buffer::PacketBuffer;
 use overlay_wire::checksum::PseudoHeader;
 use overlay_wire::decapsulate::{
-    Accept, Decapsulator, EcnRule, Policy, Rejected, Reserved, UdpChecksumRule,
+    Accept, Decapsulator, EcnRule, GreKey, Policy, Rejected, Reserved, UdpChecksumRule,
 };
 use overlay_wire::encapsulate::{
-    DontFragment, Dscp, EcnMode, FlowLabel, Link, MAX_OPTIONS, Outer, Refused, SrcPort, Template,
-    Ttl, Tunnel, UdpChecksum,
+    DontFragment, Dscp, EcnMode, FlowLabel, Link, MAX_GENEVE_OPTIONS, Outer, Refused, SrcPort,
+    Template, Ttl, Tunnel, UdpChecksum,
 };
 use overlay_wire::ethernet::{EtherType, EthernetHeader};
 use overlay_wire::flow::{FlowHash, Ports};
@@ -166,7 +166,7 @@ fn tunnel() -> impl Strategy<Value = Tunnel<'static>> {
 }
 
 fn outer() -> impl Strategy<Value = Outer> {
-    let ttl = prop_oneof![any::<u8>().prop_map(Ttl::Fixed), Just(Ttl::Inherit)];
+    let ttl = prop_oneof![(1..=u8::MAX).prop_map(Ttl::Fixed), Just(Ttl::Inherit)];
     let dscp = prop_oneof![(0..64_u8).prop_map(Dscp::Fixed), Just(Dscp::Inherit)];
     let ecn = prop_oneof![Just(EcnMode::Normal), Just(EcnMode::Compatibility)];
     let dont_fragment = prop_oneof![
@@ -183,12 +183,13 @@ fn outer() -> impl Strategy<Value = Outer> {
     ];
     let checksum = prop_oneof![Just(UdpChecksum::Zero), Just(UdpChecksum::Compute)];
     let rest = (ttl, dscp, ecn, dont_fragment, label, port, checksum);
-    (any::<bool>(), any::<bool>(), rest).prop_map(|(is_v4, link, rest)| {
+    (any::<bool>(), any::<bool>(), any::<u16>(), rest).prop_map(|(is_v4, link, first, rest)| {
         let mut outer = if is_v4 { Outer::new(v4(1), v4(2)) } else { Outer::new(v6(1), v6(2)) };
         outer.link = link
             .then_some(Link { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]) });
         (outer.ttl, outer.dscp, outer.ecn, outer.dont_fragment, ..) = rest;
         (.., outer.flow_label, outer.src_port, outer.udp_checksum) = rest;
+        outer.identification = first;
         outer
     })
 }
@@ -283,7 +284,8 @@ fn expected(outer: &Outer, tunnel: &Tunnel<'_>, inner: &Inner, nth: u16) -> Vec<
                 DontFragment::Unset => false,
                 DontFragment::Inherit => inner.ip.is_some_and(|ip| ip.dont_fragment),
             };
-            let identification = if dont_fragment { 0 } else { nth + 1 };
+            let identification =
+                if dont_fragment { 0 } else { outer.identification.wrapping_add(nth) };
             let header = Ipv4Header {
                 dscp,
                 ecn,
@@ -328,7 +330,7 @@ fn accepting(outer: &Outer, tunnel: &Tunnel<'_>) -> Policy {
             group_policy: header.group_policy.is_some(),
         },
         Tunnel::VxlanGpe { port, vni, .. } => Accept::VxlanGpe { port, vni: Some(vni) },
-        Tunnel::Gre { key, .. } => Accept::Gre { key },
+        Tunnel::Gre { key, .. } => Accept::Gre { key: key.map_or(GreKey::None, GreKey::Is) },
         Tunnel::Gue { port, .. } => Accept::Gue { port },
         Tunnel::Geneve { port, vni, .. } => {
             Accept::Geneve { port, vni: Some(vni), critical_options: false }
@@ -339,6 +341,9 @@ fn accepting(outer: &Outer, tunnel: &Tunnel<'_>) -> Policy {
     let mut policy = Policy::new(framing, accept);
     (policy.local, policy.remote) = (Some(outer.dst), Some(outer.src));
     policy.reserved = Reserved::Reject;
+    if outer.udp_checksum == UdpChecksum::Zero {
+        policy.udp_checksum = UdpChecksumRule::IfPresent;
+    }
     policy
 }
 
@@ -549,7 +554,7 @@ fn a_rejection_says_why() {
         "VNI: expected 7, found 1",
     );
     check(
-        |policy| policy.accept = Accept::Gre { key: None },
+        |policy| policy.accept = Accept::Gre { key: GreKey::None },
         "protocol: found udp, which is not the tunnel's",
     );
     check(|policy| policy.framing = Framing::Ethernet, "EtherType: expected IP, found 0x0a00");
@@ -596,7 +601,7 @@ fn a_wrong_checksum_is_found_and_can_be_ignored() {
     let policy = accepting(&outer, &gre);
     let result = round_trip(&outer, &gre, &policy, |packet| *packet.last_mut().unwrap() ^= 1);
     assert_eq!(result, Err(Rejected::Checksum("GRE")));
-    let other = with(policy, |policy| policy.accept = Accept::Gre { key: None });
+    let other = with(policy, |policy| policy.accept = Accept::Gre { key: GreKey::None });
     let error = round_trip(&outer, &gre, &other, |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "GRE key: expected none, found 5");
 }
@@ -644,9 +649,24 @@ fn a_refused_packet_stays_as_it_was() {
     let mut bytes = [0x50; 100];
     let mut packet = PacketBuffer::new(&mut bytes, 50);
     assert_eq!(ip.encapsulate(&mut packet), Err(Refused::NotIp { version: 5 }));
-    let mut packet = packet.truncated(0);
-    let error = ip.encapsulate(&mut packet).unwrap_err();
-    assert_eq!(error.to_string(), "inner packet: expected IP version 4 or 6, found 0");
+    let too_short = |template: &mut Template, packet: &[u8]| {
+        let mut bytes = buffer(packet);
+        let mut buffer = PacketBuffer::new(&mut bytes, HEADROOM).truncated(packet.len());
+        let why = template.encapsulate(&mut buffer).unwrap_err();
+        assert_eq!(buffer.as_slice(), packet);
+        why
+    };
+    for (first, needed) in [(0x45, 20), (0x60, 40)] {
+        for found in 1..needed {
+            let why = too_short(&mut ip, &vec![first; found]);
+            assert_eq!(why, Refused::TooShort { needed, found });
+        }
+    }
+    assert_eq!(too_short(&mut ip, &[]), Refused::TooShort { needed: 20, found: 0 });
+    for found in 0..14 {
+        let why = too_short(&mut template, &vec![2; found]);
+        assert_eq!(why, Refused::TooShort { needed: 14, found });
+    }
     for (mut template, limit) in [
         (template, 65_535 - 36),
         (Template::new(&Outer::new(v6(1), v6(2)), &VXLAN).unwrap(), 65_535 - 16),
@@ -676,7 +696,10 @@ fn a_template_that_cannot_be_is_refused() {
     outer.flow_label = FlowLabel::Fixed(1 << 20);
     assert_eq!(refused(&outer, &VXLAN), "IPv6 flow label: expected at most 1048575, found 1048576");
     outer.flow_label = FlowLabel::Entropy;
-    let bytes = [0; MAX_OPTIONS + 4];
+    outer.ttl = Ttl::Fixed(0);
+    assert_eq!(refused(&outer, &VXLAN), "IP TTL: expected at least 1, found 0");
+    outer.ttl = Ttl::Inherit;
+    let bytes = [0; MAX_GENEVE_OPTIONS + 4];
     let options = GeneveOptions::parse(&bytes).unwrap();
     let tunnel = Tunnel::Geneve { port: 6081, vni: vni(1), carries: Framing::Ip, options };
     assert_eq!(refused(&outer, &tunnel), "Geneve options length: expected at most 64, found 68");
@@ -727,4 +750,92 @@ fn packets_in_packets_in_packets() {
         assert_eq!(decapsulator.decapsulate(&mut packet).unwrap().src(), outer.src);
     }
     assert_eq!(packet.as_slice(), plain);
+}
+
+#[test]
+fn an_mtu_is_known_exactly() {
+    let v6_outer = {
+        let mut outer = Outer::new(v6(1), v6(2));
+        outer.link = Some(Link { src: MacAddr::ZERO, dst: MacAddr::ZERO });
+        outer
+    };
+    let inner_mtu = |outer, tunnel, mtu| Template::new(outer, tunnel).unwrap().inner_mtu(mtu);
+    let v4_outer = Outer::new(v4(1), v4(2));
+    assert_eq!(inner_mtu(&v4_outer, &VXLAN, 1500), Some(1450));
+    assert_eq!(inner_mtu(&v6_outer, &VXLAN, 1500), Some(1430));
+    assert_eq!(inner_mtu(&v4_outer, &Tunnel::IpInIp, 20), None);
+    assert_eq!(inner_mtu(&v4_outer, &Tunnel::IpInIp, 19), None);
+    let options = GeneveOptions::parse(OPTIONS).unwrap();
+    let tunnel = Tunnel::Geneve { port: 6081, vni: vni(1), carries: Framing::Ip, options };
+    assert_eq!(inner_mtu(&v6_outer, &tunnel, 9000), Some(9000 - 40 - 8 - 8 - 12));
+    let tunnel = Tunnel::Gre { carries: Framing::Ip, checksum: true, key: Some(1), sequence: true };
+    assert_eq!(inner_mtu(&v4_outer, &tunnel, 1500), Some(1500 - 20 - 16));
+}
+
+/// An IPv6 packet to a tunnel's end, with headers in between.
+fn with_extensions(next_header: u8, extensions: &[u8]) -> Vec<u8> {
+    let mut inner = [0; 60];
+    let (src, dst) = (Ipv4Addr::new(172, 16, 0, 1), Ipv4Addr::new(172, 16, 0, 2));
+    Ipv4Header::new(src, dst, IpProtocol::UDP).emit(&mut inner).unwrap();
+    let packet = [extensions, &inner[..]].concat();
+    let header = Ipv6Header::new(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, IpProtocol(next_header));
+    behind(ipv6::LEN, &packet, |bytes| header.emit(bytes))
+}
+
+#[test]
+fn extension_headers_are_obeyed() {
+    let policy = Policy::new(Framing::Ip, Accept::IpInIp);
+    let result = |next_header, extensions: &[u8]| {
+        let mut bytes = with_extensions(next_header, extensions);
+        let mut packet = PacketBuffer::new(&mut bytes, 0);
+        Decapsulator::new(&policy).decapsulate(&mut packet).map(|told| told.inner().len())
+    };
+    // As Linux sends it: a tunnel encapsulation limit, padded.
+    assert_eq!(result(60, &[4, 0, 4, 1, 4, 1, 1, 0]), Ok(60));
+    // Unknown options whose high bits say: go on, drop.
+    assert_eq!(result(60, &[4, 0, 0x1e, 4, 0, 0, 0, 0]), Ok(60));
+    for kind in [0x45, 0x85, 0xc5] {
+        assert_eq!(result(60, &[4, 0, kind, 4, 0, 0, 0, 0]), Err(Rejected::Options), "{kind:#x}");
+        assert_eq!(result(0, &[4, 0, kind, 4, 0, 0, 0, 0]), Err(Rejected::Options), "{kind:#x}");
+    }
+    // An option that is longer than its header.
+    assert!(matches!(result(60, &[4, 0, 0x1e, 9, 0, 0, 0, 0]), Err(Rejected::Malformed(_))));
+    // A routing header that has nodes left to visit, and one that has not.
+    let routed = |left| result(43, &[4, 0, 0, left, 0, 0, 0, 0]);
+    assert_eq!(routed(1), Err(Rejected::Protocol(IpProtocol::ROUTING)));
+    assert_eq!(routed(0), Ok(60));
+    // An authentication header, which nobody has verified.
+    let result =
+        result(51, &[4, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]);
+    assert_eq!(result, Err(Rejected::Protocol(IpProtocol::AUTHENTICATION)));
+}
+
+#[test]
+fn udp_over_ipv6_needs_a_checksum_unless_agreed_otherwise() {
+    let tunnel = Tunnel::IpInUdp { port: 8285 };
+    let accept = Accept::IpInUdp { port: 8285 };
+    for (mut outer, zero) in
+        [(Outer::new(v4(1), v4(2)), Ok(())), (Outer::new(v6(1), v6(2)), Err(Rejected::NoChecksum))]
+    {
+        let policy = Policy::new(Framing::Ip, accept);
+        outer.udp_checksum = UdpChecksum::Compute;
+        assert!(round_trip(&outer, &tunnel, &policy, |_| {}).is_ok());
+        outer.udp_checksum = UdpChecksum::Zero;
+        assert_eq!(round_trip(&outer, &tunnel, &policy, |_| {}).map(|_| ()), zero);
+        let agreed = with(policy, |policy| policy.udp_checksum = UdpChecksumRule::IfPresent);
+        assert!(round_trip(&outer, &tunnel, &agreed, |_| {}).is_ok());
+        // RFC 7348, section 5: a VXLAN packet without checksum must be accepted.
+        let accept = Accept::Vxlan { port: 4789, vni: None, group_policy: false };
+        assert!(round_trip(&outer, &VXLAN, &Policy::new(Framing::Ip, accept), |_| {}).is_ok());
+    }
+}
+
+#[test]
+fn gue_takes_both_variants() {
+    let outer = Outer::new(v4(1), v4(2));
+    let policy = Policy::new(Framing::Ip, Accept::Gue { port: 6080 });
+    let bare = Tunnel::IpInUdp { port: 6080 };
+    assert!(round_trip(&outer, &bare, &policy, |_| {}).is_ok());
+    let tunnel = Tunnel::Gue { port: 6080, carries: Framing::Ethernet };
+    assert!(round_trip(&outer, &tunnel, &policy, |_| {}).is_ok());
 }

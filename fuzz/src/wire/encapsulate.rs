@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlay_wire::buffer::PacketBuffer;
 use overlay_wire::decapsulate::{
-    Accept, Decapsulated, Decapsulator, Policy, Rejected, Reserved, UdpChecksumRule,
+    Accept, Decapsulated, Decapsulator, GreKey, Policy, Rejected, Reserved, UdpChecksumRule,
 };
 use overlay_wire::encapsulate::{
     DontFragment, Dscp, EcnMode, FlowLabel, Link, Outer, SrcPort, Template, Ttl, Tunnel,
@@ -60,11 +60,10 @@ pub fn encapsulate(input: &[u8]) {
     policy.local = Some(outer.dst);
     policy.remote = Some(outer.src);
     policy.reserved = Reserved::Reject;
-    if outer.udp_checksum == UdpChecksum::Compute
-        && !matches!(tunnel, Tunnel::IpInIp | Tunnel::Gre { .. })
-    {
-        policy.udp_checksum = UdpChecksumRule::Require;
-    }
+    policy.udp_checksum = match outer.udp_checksum {
+        UdpChecksum::Compute => UdpChecksumRule::Require,
+        UdpChecksum::Zero => UdpChecksumRule::IfPresent,
+    };
     let decapsulator = Decapsulator::new(&policy);
     match decapsulator.decapsulate(&mut buffer) {
         Ok(learned) => {
@@ -210,7 +209,7 @@ impl Choices<'_> {
         let bits = self.byte(3);
         let link = Link { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]) };
         outer.link = (bits & 0x01 != 0).then_some(link);
-        outer.ttl = if bits & 0x02 != 0 { Ttl::Inherit } else { Ttl::Fixed(self.byte(5)) };
+        outer.ttl = if bits & 0x02 != 0 { Ttl::Inherit } else { Ttl::Fixed(self.byte(5).max(1)) };
         outer.dscp = if bits & 0x04 != 0 { Dscp::Inherit } else { Dscp::Fixed(self.byte(5) >> 2) };
         outer.ecn = if bits & 0x08 != 0 { EcnMode::Normal } else { EcnMode::Compatibility };
         outer.dont_fragment = match bits >> 4 & 0b11 {
@@ -256,7 +255,7 @@ impl Choices<'_> {
             1 => Accept::IpInIp,
             2 => Accept::IpInUdp { port },
             3 => Accept::VxlanGpe { port, vni },
-            4 => Accept::Gre { key: self.key() },
+            4 => Accept::Gre { key: self.key().map_or(GreKey::None, GreKey::Is) },
             5 => Accept::Gue { port },
             _ => Accept::Geneve { port, vni, critical_options: self.flag(11) },
         }

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Result, ensure};
 use overlay_wire::Framing;
 use overlay_wire::buffer::PacketBuffer;
-use overlay_wire::decapsulate::{Accept, Decapsulator, Policy};
+use overlay_wire::decapsulate::{Accept, Decapsulator, GreKey, Policy};
 use overlay_wire::encapsulate::{Outer, Template, Tunnel, UdpChecksum};
 use overlay_wire::geneve::{self, GeneveOptions};
 use overlay_wire::vxlan::{self, VxlanHeader};
@@ -54,7 +54,7 @@ fn all() -> Result<Vec<Format>> {
     let vxlan = Tunnel::Vxlan { port: vxlan::PORT, header: VxlanHeader::new(vni) };
     let vxlan_accept = Accept::Vxlan { port: vxlan::PORT, vni: Some(vni), group_policy: false };
     let gre = |carries, checksum| Tunnel::Gre { carries, checksum, key: Some(1), sequence: false };
-    let gre_accept = Accept::Gre { key: Some(1) };
+    let gre_accept = Accept::Gre { key: GreKey::Is(1) };
     let [v4, v6] = [V4.map(IpAddr::V4), V6.map(IpAddr::V6)];
     let (ip, ethernet) = (Framing::Ip, Framing::Ethernet);
     let zero = UdpChecksum::Zero;

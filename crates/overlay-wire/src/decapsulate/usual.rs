@@ -25,6 +25,8 @@ pub(super) struct Usual {
     udp: Bits,
     vxlan: Bits,
     verify_ip_checksum: bool,
+    /// Whether UDP over IPv6 must have a checksum.
+    checksum_over_ipv6: bool,
     /// Whether there is an address to compare.
     addresses: bool,
 }
@@ -58,7 +60,7 @@ impl Usual {
         // Without a checksum, or with one that does not matter.
         let checksum = match policy.udp_checksum {
             UdpChecksumRule::Ignore => 0,
-            UdpChecksumRule::IfPresent | UdpChecksumRule::Require => 0xffff,
+            _ => 0xffff,
         };
         let (vni, vni_bits) = match vni {
             Some(vni) => ((vni.get() as u64) << 8, 0xffff_ff00),
@@ -72,6 +74,7 @@ impl Usual {
             // The I flag and no other.
             vxlan: Bits { expected: 8 << 56 | vni, counting: 0xffff_ffff_0000_00ff | vni_bits },
             verify_ip_checksum: policy.verify_ip_checksum,
+            checksum_over_ipv6: matches!(policy.udp_checksum, UdpChecksumRule::RequireOverIpv6),
             addresses: policy.local.is_some() || policy.remote.is_some(),
         }
     }
@@ -208,11 +211,13 @@ impl Decapsulator {
     fn usual_ipv6<'p>(&self, bytes: &'p [u8]) -> Option<Outer<'p>> {
         let (header, rest) = bytes.split_first_chunk::<{ ipv6::LEN }>()?;
         let first = u64::from_be_bytes(*header.first_chunk()?);
-        if !self.usual.ipv6.are_in(first) {
+        let protocol = IpProtocol((first >> 8) as u8);
+        let needs_checksum = self.usual.checksum_over_ipv6 && protocol == IpProtocol::UDP;
+        if !self.usual.ipv6.are_in(first) || needs_checksum {
             return None;
         }
         Some(Outer {
-            protocol: IpProtocol((first >> 8) as u8),
+            protocol,
             payload: rest.get(..(first >> 16) as u16 as usize)?,
             header_len: ipv6::LEN,
         })
@@ -317,6 +322,7 @@ mod tests {
         let rule = prop_oneof![
             Just(UdpChecksumRule::Ignore),
             Just(UdpChecksumRule::IfPresent),
+            Just(UdpChecksumRule::RequireOverIpv6),
             Just(UdpChecksumRule::Require)
         ];
         let vni = prop_oneof![Just(None), Just(Some(VNI)), Just(Some(Vni::MAX))];
@@ -411,7 +417,9 @@ mod tests {
                     IP_IN_UDP => Accept::IpInUdp { port: PORT },
                     _ => Accept::Vxlan { port: PORT, vni: Some(VNI), group_policy: false },
                 };
-                let decapsulator = Decapsulator::new(&Policy::new(Framing::Ethernet, accept));
+                let mut policy = Policy::new(Framing::Ethernet, accept);
+                policy.udp_checksum = UdpChecksumRule::IfPresent;
+                let decapsulator = Decapsulator::new(&policy);
                 let packet = PacketBuffer::new(&mut bytes, 0);
                 let found = match kind {
                     IP_IN_IP => decapsulator.shape::<true, IP_IN_IP>(&packet),
