@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use overlay_wire::dissect::Tunnel;
+use overlay_wire::dissect::Outermost;
 use overlay_wire::{Encapsulation, Vni};
 
 /// What packets must be to be shown. Of a list that is not empty, one entry must fit.
@@ -15,7 +15,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn matches(&self, tunnel: Option<&Tunnel>) -> bool {
+    pub(crate) fn matches(&self, tunnel: Option<&Outermost>) -> bool {
         let encapsulation = tunnel.map_or(Encapsulation::Direct, |tunnel| tunnel.encapsulation);
         let vni = tunnel.filter(|tunnel| has_vni(tunnel)).and_then(|tunnel| tunnel.key);
         let inner = tunnel.and_then(|tunnel| tunnel.inner);
@@ -29,7 +29,7 @@ impl Filter {
 }
 
 /// A key of GRE is no VNI.
-const fn has_vni(tunnel: &Tunnel) -> bool {
+const fn has_vni(tunnel: &Outermost) -> bool {
     matches!(
         tunnel.encapsulation,
         Encapsulation::Vxlan | Encapsulation::VxlanGpe | Encapsulation::Geneve
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_condition_counts() {
-        let tunnel = Dissector::new(Start::Ip).dissect(GRE).tunnel().unwrap();
+        let tunnel = Dissector::new(Start::Ip).dissect(GRE).outermost().unwrap();
         let filter = |names: &[&str], vnis: &[u32], inner: &[&str]| {
             let filter = Filter {
                 encapsulations: names.iter().map(|n| parse_encapsulation(n).unwrap()).collect(),

@@ -193,7 +193,7 @@ fn run(
             };
         let dissector = Dissector::new(start).ports(&ports).link_level(options.link_level);
         let dissection = dissector.dissect_cut(bytes, length);
-        let tunnel = dissection.tunnel();
+        let tunnel = dissection.outermost();
         if filter.matches(tunnel.as_ref()) {
             summary.add(&dissection, tunnel.as_ref());
             reporter.packet(out, summary.read, packet.time, &dissection, tunnel.as_ref())?;

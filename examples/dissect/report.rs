@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use overlay_wire::dissect::{Dissection, Tunnel};
+use overlay_wire::dissect::{Dissection, Outermost};
 use serde::Serialize;
 
 use crate::out::Out;
@@ -44,7 +44,7 @@ impl Reporter {
         number: u64,
         time: Duration,
         packet: &Dissection<'_, '_>,
-        tunnel: Option<&Tunnel>,
+        tunnel: Option<&Outermost>,
     ) -> anyhow::Result<()> {
         if self.quiet {
             return Ok(());
@@ -144,7 +144,7 @@ struct JsonTunnel {
 }
 
 impl JsonTunnel {
-    fn new(tunnel: &Tunnel) -> Self {
+    fn new(tunnel: &Outermost) -> Self {
         Self {
             encapsulation: tunnel.encapsulation.name(),
             src: tunnel.src,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use overlay_wire::Encapsulation;
-use overlay_wire::dissect::{Dissection, Tunnel};
+use overlay_wire::dissect::{Dissection, Outermost};
 use serde::Serialize;
 
 /// How many rows are kept apart, so that a capture of a whole network does not eat the memory.
@@ -62,7 +62,7 @@ pub(crate) struct Row {
 
 impl Summary {
     /// Counts a packet that matched.
-    pub(crate) fn add(&mut self, packet: &Dissection<'_, '_>, tunnel: Option<&Tunnel>) {
+    pub(crate) fn add(&mut self, packet: &Dissection<'_, '_>, tunnel: Option<&Outermost>) {
         self.matched += 1;
         self.cut += u64::from(packet.is_cut());
         self.malformed += u64::from(is_malformed(packet));
@@ -146,7 +146,7 @@ mod tests {
 
     fn add(summary: &mut Summary, bytes: &[u8], length: usize) {
         let packet = Dissector::new(Start::Ip).dissect_cut(bytes, length);
-        summary.add(&packet, packet.tunnel().as_ref());
+        summary.add(&packet, packet.outermost().as_ref());
     }
 
     #[test]
