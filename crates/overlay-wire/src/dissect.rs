@@ -852,7 +852,8 @@ IPv4 0+20: 10.0.0.1 > 10.0.0.2, protocol udp, ttl 64, id 0, DF, length 82, check
     fn padding_is_no_part_of_a_tunnel() {
         let packet = v4(IpProtocol::IPV4, &v4(IpProtocol(99), b""));
         let frame = [&b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0"[..], &packet, &[0; 6]].concat();
-        let outermost = Dissector::new(Start::Ethernet).dissect(&frame).outermost().unwrap();
+        let outermost =
+            Dissector::new(Framing::Ethernet.into()).dissect(&frame).outermost().unwrap();
         assert_eq!((outermost.outer_len, outermost.inner_len), (40, 20));
     }
 
