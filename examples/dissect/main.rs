@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use overlay_wire::dissect::{Dissector, PORTS, UdpPayload};
 use overlay_wire::{Encapsulation, Vni};
 
-use crate::filter::{Filter, parse_encapsulation, parse_prefix};
+use crate::filter::{Filter, encapsulations, parse_prefix, parse_vni};
 use crate::out::Out;
 use crate::report::Reporter;
 use crate::source::Source;
@@ -62,15 +62,15 @@ struct Options {
     quiet: bool,
 
     /// The time in front of each packet.
-    #[arg(long, value_enum, default_value_t = Time::Relative)]
+    #[arg(long, value_enum, default_value_t = Time::Relative, conflicts_with = "json")]
     time: Time,
 
     /// Only packets whose outermost encapsulation is one of these; "direct" is none at all.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_encapsulation)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = encapsulations())]
     encapsulation: Vec<Encapsulation>,
 
-    /// Only packets with one of these VNIs in the outermost encapsulation.
-    #[arg(long, value_delimiter = ',')]
+    /// Only packets with one of these VNIs in the outermost encapsulation: 4660 or 0x1234.
+    #[arg(long, value_delimiter = ',', value_parser = parse_vni)]
     vni: Vec<Vni>,
 
     /// Only packets from or to an inner address in one of these prefixes.
@@ -95,7 +95,7 @@ struct Options {
 
     /// A destination port that means an IP packet and nothing else, besides 8285.
     #[arg(long, value_name = "PORT")]
-    udp_port: Vec<u16>,
+    ip_in_udp_port: Vec<u16>,
 }
 
 const EXAMPLES: &str = "\
@@ -173,6 +173,8 @@ fn run(
     };
     let mut reporter = Reporter::new(options);
     let mut summary = Summary::default();
+    let has_one_link_type = source.has_one_link_type();
+    let mut first_skipped = None;
     let end = loop {
         let is_enough = options.count.is_some_and(|count| summary.matched >= count);
         if is_enough || interrupted.load(Ordering::Relaxed) {
@@ -189,17 +191,31 @@ fn run(
         let (start, bytes, length) =
             match link::start(packet.link_type, packet.bytes, packet.length) {
                 Ok(start) => start,
-                Err(error) => break Err(error.context(format!("packet {}", summary.read))),
+                Err(error) => {
+                    let error = error.context(format!("packet {}", summary.read));
+                    if has_one_link_type {
+                        break Err(error);
+                    }
+                    summary.skipped += 1;
+                    first_skipped.get_or_insert(error);
+                    continue;
+                }
             };
         let dissector = Dissector::new(start).ports(&ports).link_level(options.link_level);
         let dissection = dissector.dissect_cut(bytes, length);
-        let tunnel = dissection.tunnel();
+        let tunnel = dissection.outermost();
         if filter.matches(tunnel.as_ref()) {
             summary.add(&dissection, tunnel.as_ref());
             reporter.packet(out, summary.read, packet.time, &dissection, tunnel.as_ref())?;
         }
     };
     summary.lost = source.lost();
+    let end = end.and_then(|()| match first_skipped {
+        None => Ok(()),
+        Some(first) => {
+            Err(first.context(format!("{} of {} packets skipped", summary.skipped, summary.read)))
+        }
+    });
     reporter.end(out, &summary, end.is_ok())?;
     out.flush()?;
     end?;
@@ -215,7 +231,7 @@ fn ports(options: &Options) -> Vec<(u16, UdpPayload)> {
         (&options.vxlan_gpe_port, UdpPayload::VxlanGpe),
         (&options.geneve_port, UdpPayload::Geneve),
         (&options.gue_port, UdpPayload::Gue),
-        (&options.udp_port, UdpPayload::Ip),
+        (&options.ip_in_udp_port, UdpPayload::Ip),
     ];
     let told = told.iter().flat_map(|(ports, payload)| ports.iter().map(|port| (*port, *payload)));
     told.chain(PORTS.iter().copied()).collect()

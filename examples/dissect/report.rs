@@ -5,11 +5,11 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use overlay_wire::dissect::{Dissection, Tunnel};
+use overlay_wire::dissect::{Dissection, Outermost};
 use serde::Serialize;
 
 use crate::out::Out;
-use crate::summary::{Row, Summary, is_malformed};
+use crate::summary::{Amount, Row, Summary, fault};
 use crate::{Options, Time};
 
 /// Prints what is found, in the form that was asked for.
@@ -44,7 +44,7 @@ impl Reporter {
         number: u64,
         time: Duration,
         packet: &Dissection<'_, '_>,
-        tunnel: Option<&Tunnel>,
+        tunnel: Option<&Outermost>,
     ) -> anyhow::Result<()> {
         if self.quiet {
             return Ok(());
@@ -71,13 +71,14 @@ impl Reporter {
                 Ok(())
             }
             Form::Json => {
+                let fault = fault(packet);
                 let object = JsonPacket {
                     packet: number,
-                    time: time.as_secs_f64(),
+                    time: format!("{}.{:09}", time.as_secs(), time.subsec_nanos()),
                     length: packet.length(),
                     captured: packet.bytes().len(),
-                    malformed: is_malformed(packet),
-                    error: packet.error().map(|error| error.to_string()),
+                    malformed: fault.is_some(),
+                    error: fault.or_else(|| packet.error().map(|error| error.to_string())),
                     text: packet.to_string(),
                     layers: packet.layers().map(|layer| layer.name()).collect(),
                     tunnel: tunnel.map(JsonTunnel::new),
@@ -98,11 +99,13 @@ impl Reporter {
             Form::Json => out.line(serde_json::to_string(&JsonEnd {
                 ok,
                 read: summary.read,
+                skipped: summary.skipped,
                 matched: summary.matched,
                 cut: summary.cut,
                 malformed: summary.malformed,
                 lost: summary.lost,
                 seen: summary.rows(),
+                total: summary.total(),
             })?),
             Form::Line | Form::Tree => {
                 if !self.quiet && summary.matched > 0 {
@@ -119,12 +122,13 @@ impl Reporter {
 struct JsonPacket {
     /// Its number in the capture, from 1.
     packet: u64,
-    /// Seconds since 1970.
-    time: f64,
+    /// Seconds since 1970, with nine decimals, which are more than a JSON number holds everywhere.
+    time: String,
     /// Bytes on the wire and in the capture.
     length: usize,
     captured: usize,
     malformed: bool,
+    /// In what it is malformed, or which header the capture has cut.
     error: Option<String>,
     text: String,
     layers: Vec<&'static str>,
@@ -144,7 +148,7 @@ struct JsonTunnel {
 }
 
 impl JsonTunnel {
-    fn new(tunnel: &Tunnel) -> Self {
+    fn new(tunnel: &Outermost) -> Self {
         Self {
             encapsulation: tunnel.encapsulation.name(),
             src: tunnel.src,
@@ -163,11 +167,13 @@ impl JsonTunnel {
 struct JsonEnd {
     ok: bool,
     read: u64,
+    skipped: u64,
     matched: u64,
     cut: u64,
     malformed: u64,
     lost: u64,
     seen: Vec<Row>,
+    total: Amount,
 }
 
 fn table(summary: &Summary) -> String {
@@ -177,17 +183,23 @@ fn table(summary: &Summary) -> String {
         let heads = ["encapsulation", "outer", "vni/key", "packets", "bytes", "overhead", "share"];
         let mut cells = vec![heads.map(str::to_owned)];
         let dash = || "-".to_owned();
-        cells.extend(rows.iter().map(|row| {
+        let amount = |amount: &Amount| {
             [
-                row.encapsulation.to_owned(),
-                row.src.zip(row.dst).map_or_else(dash, |(src, dst)| format!("{src} > {dst}")),
-                row.key.map_or_else(dash, |key| key.to_string()),
-                row.packets.to_string(),
-                row.bytes.to_string(),
-                row.overhead_bytes.to_string(),
-                format!("{:.1} %", row.overhead_share * 100.0),
+                amount.packets.to_string(),
+                amount.bytes.to_string(),
+                amount.overhead_bytes.to_string(),
+                format!("{:.1} %", amount.overhead_share * 100.0),
             ]
+        };
+        cells.extend(rows.iter().map(|row| {
+            let outer = row.src.zip(row.dst).map(|(src, dst)| format!("{src} > {dst}"));
+            let key = row.key.map(|key| key.to_string());
+            let [packets, bytes, overhead, share] = amount(&row.amount);
+            let (outer, key) = (outer.unwrap_or_else(dash), key.unwrap_or_else(dash));
+            [row.encapsulation.to_owned(), outer, key, packets, bytes, overhead, share]
         }));
+        let [packets, bytes, overhead, share] = amount(&summary.total());
+        cells.push(["total".to_owned(), dash(), dash(), packets, bytes, overhead, share]);
         for row in &cells {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
@@ -203,6 +215,7 @@ fn table(summary: &Summary) -> String {
     let plural = if summary.read == 1 { "" } else { "s" };
     let _ = write!(text, "{} packet{plural}, {} shown", summary.read, summary.matched);
     for (count, what) in [
+        (summary.skipped, "skipped"),
         (summary.cut, "cut by the capture"),
         (summary.malformed, "malformed"),
         (summary.lost, "lost by the kernel"),

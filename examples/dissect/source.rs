@@ -14,6 +14,9 @@ use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, InterfaceDescriptionBlock, PcapBlockOwned, PcapError, create_reader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+/// What a pcapng capture begins with.
+const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
 /// How long nothing is heard of Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -72,6 +75,14 @@ impl Source {
         }
     }
 
+    /// Whether all packets begin with the same kind of header.
+    pub(crate) const fn has_one_link_type(&self) -> bool {
+        match self {
+            Self::Capture(capture) => !capture.is_pcapng,
+            Self::Device(_) => true,
+        }
+    }
+
     /// How many frames the kernel has dropped because they came too fast.
     pub(crate) fn lost(&self) -> u64 {
         match self {
@@ -107,6 +118,7 @@ impl Device {
 /// A capture in one of the two formats, read piece by piece.
 pub(crate) struct Capture {
     name: String,
+    is_pcapng: bool,
     reader: Box<dyn PcapReaderIterator + Send>,
     /// Why reading has failed: the parser does not keep that.
     failed: Arc<Mutex<Option<io::Error>>>,
@@ -147,6 +159,7 @@ impl Capture {
             Ok(head) => head,
             Err(error) => return Err(anyhow!("cannot read {name}: {error}")),
         };
+        let is_pcapng = head.starts_with(&PCAPNG);
         let is_gzip = head.starts_with(&[0x1f, 0x8b]);
         let reader = create_reader(Self::CAPACITY, Cursor::new(head).chain(input));
         let reader = reader.map_err(|_| {
@@ -154,7 +167,7 @@ impl Capture {
             anyhow!("{name} is neither a pcap nor a pcapng capture{hint}")
         })?;
         let (interfaces, capacity, bytes) = (Vec::new(), Self::CAPACITY, Vec::new());
-        Ok(Self { name, reader, failed, interfaces, packets: 0, capacity, bytes })
+        Ok(Self { name, is_pcapng, reader, failed, interfaces, packets: 0, capacity, bytes })
     }
 
     fn next(&mut self) -> anyhow::Result<Option<Packet<'_>>> {
@@ -304,7 +317,6 @@ impl Interface {
 /// The beginning of a capture: as much as tells which format it is, and no more, so that nobody has to wait for
 /// packets that are still to come.
 fn head(input: &mut impl Read) -> io::Result<Vec<u8>> {
-    const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
     const PCAP_LEN: usize = 24;
     const BIG_ENDIAN: [u8; 4] = [0x1a, 0x2b, 0x3c, 0x4d];
     let mut head = Vec::new();

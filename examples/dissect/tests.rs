@@ -8,7 +8,8 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dissect/samples/encap
 
 /// What it prints with these arguments, and the exit status or the error.
 fn dissect(arguments: &[&str]) -> (String, Result<u8, String>) {
-    let arguments = ["dissect", "--time", "none"].iter().chain(arguments);
+    let time: &[_] = if arguments.contains(&"--json") { &[] } else { &["--time", "none"] };
+    let arguments = [&["dissect"], time, arguments].concat();
     let options = Options::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
     let interrupted = Arc::new(AtomicBool::new(false));
     let source = match open(&options, &interrupted) {
@@ -40,8 +41,9 @@ IP6 fd00::1 > fd00::2: GREv0, off 0x0, key=0x1234, seq 6, length 68: IP6 fd00::1
     assert!(text.starts_with(expected), "{text}");
     let table = &text[expected.len()..];
     assert!(table.starts_with("encapsulation  outer                vni/key  packets  bytes"));
-    let row = ["gre", "10.0.0.1", ">", "10.0.0.2", "5", "1", "80", "28", "35.0", "%"];
-    assert!(table.lines().any(|line| line.split_whitespace().eq(row)), "{table}");
+    let has = |row: &str| table.lines().any(|line| line.split_whitespace().eq(row.split(' ')));
+    assert!(has("gre 10.0.0.1 > 10.0.0.2 5 1 80 28 35.0 %"), "{table}");
+    assert!(has("total - - 11 880 404 45.9 %"), "{table}");
     assert!(table.ends_with(" packets, 11 shown\n"), "{table}");
     assert_eq!(ended, Ok(0));
 }
@@ -84,6 +86,7 @@ fn json_lines_with_the_end_last() {
     let seen = end["seen"].as_array().unwrap();
     let counted: u64 = seen.iter().filter_map(|row| row["packets"].as_u64()).sum();
     assert_eq!(counted, packets.len() as u64);
+    assert_eq!(end["total"]["packets"], counted);
     assert_eq!(ended, Ok(0));
     // Quiet, it is the end alone.
     let (text, _) = dissect(&["--json", "--quiet", "--inner", "fd00::2", SAMPLE]);
@@ -98,6 +101,83 @@ fn damaged_and_cut_packets_are_counted() {
 }
 
 #[test]
+fn json_has_every_digit_of_a_time_and_the_reason_of_every_fault() {
+    let (text, _) = dissect(&["--json", SAMPLE]);
+    let mut malformed = 0;
+    for line in text.lines() {
+        let packet: Value = serde_json::from_str(line).unwrap();
+        let Some(time) = packet["time"].as_str() else {
+            assert_eq!(packet["malformed"], malformed);
+            continue;
+        };
+        let (seconds, nanos) = time.split_once('.').unwrap();
+        assert!(seconds.parse::<u64>().is_ok() && nanos.len() == 9, "{time}");
+        if packet["malformed"] == true {
+            malformed += 1;
+            assert!(packet["error"].is_string(), "{line}");
+        }
+    }
+    assert_eq!(malformed, 5);
+}
+
+#[test]
+fn interfaces_that_are_not_supported_are_skipped() {
+    // A packet on interface 0 or 1; the first has no supported link type, the second is IP.
+    let capture = |link_types: [u8; 2], packets: &[u8]| {
+        let block = |kind: u8, body: &[u8]| {
+            let length = (body.len() as u32 + 12).to_le_bytes();
+            [&[kind, 0, 0, 0], &length[..], body, &length].concat()
+        };
+        let header = b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x1c\0\0\0";
+        let mut bytes = header.to_vec();
+        for link_type in link_types {
+            bytes.extend(block(1, &[link_type, 0, 0, 0, 0, 0, 0, 0]));
+        }
+        let ip = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
+        for interface in packets {
+            let head = [*interface, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 20, 0, 0, 0];
+            bytes.extend(block(6, &[&head[..], ip].concat()));
+        }
+        bytes
+    };
+    let file = std::env::temp_dir().join(format!("dissect-{}.pcapng", std::process::id()));
+    let look = |options: &[&str], bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let found = dissect(&[options, &[file.to_str().unwrap()]].concat());
+        std::fs::remove_file(&file).unwrap();
+        found
+    };
+    let mixed = capture([105, 101], &[1, 0, 1, 0, 0]);
+    let (text, ended) = look(&[], &mixed);
+    assert_eq!(text.matches("IP 10.0.0.1 > 10.0.0.2: ip-proto-253 0\n").count(), 2, "{text}");
+    assert!(text.ends_with("\n5 packets, 2 shown, 3 skipped\n"), "{text}");
+    let error = ended.unwrap_err();
+    let why = "3 of 5 packets skipped: packet 2: link type 105 is not supported; these are: ";
+    assert!(error.starts_with(why), "{error}");
+
+    let (text, ended) = look(&["--json", "--quiet"], &mixed);
+    let end: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&end["ok"], &end["skipped"], &end["matched"]),
+        (&false.into(), &3.into(), &2.into())
+    );
+    assert!(ended.is_err());
+
+    // Nobody's packets.
+    assert_eq!(look(&["--quiet"], &capture([105, 101], &[1, 1])).1, Ok(0));
+    let (_, ended) = look(&["--quiet"], &capture([105, 105], &[0, 1]));
+    let error = ended.unwrap_err();
+    assert!(error.starts_with("2 of 2 packets skipped: packet 1: link type 105"), "{error}");
+
+    // The other format has one link type for all.
+    let mut bytes = std::fs::read(SAMPLE).unwrap();
+    bytes[20] = 105;
+    let (text, ended) = look(&["--quiet"], &bytes);
+    assert_eq!(text, "1 packet, 0 shown\n");
+    assert!(ended.unwrap_err().starts_with("packet 1: link type 105 is not supported"));
+}
+
+#[test]
 fn ports_are_mapped() {
     let vxlan = |arguments: &[&str]| {
         let (text, _) = dissect(&[arguments, &["--encapsulation", "vxlan", SAMPLE]].concat());
@@ -106,7 +186,7 @@ fn ports_are_mapped() {
     let [usual, linux, geneve] = vxlan(&[]);
     assert!(usual > 0 && linux > 0 && geneve == 0);
     // A port on the command line counts before the usual ones.
-    assert_eq!(vxlan(&["--udp-port", "4789"]), [0, linux, 0]);
+    assert_eq!(vxlan(&["--ip-in-udp-port", "4789"]), [0, linux, 0]);
     let (text, _) = dissect(&["--vxlan-port", "6081", SAMPLE]);
     assert!(text.contains(".6081: [|vxlan] (VXLAN I flag: expected 1, found 0)"), "{text}");
 }
@@ -126,6 +206,16 @@ fn what_cannot_be_read_is_an_error() {
 #[test]
 fn the_arguments_are_consistent() {
     Options::command().debug_assert();
+    let help = Options::command().render_help().to_string();
+    assert!(help.contains("direct, ip-in-ip, gre, ip-in-udp, "), "{help}");
+    let error = |arguments: &[&str]| {
+        let options = Options::try_parse_from([&["dissect"], arguments].concat());
+        options.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(error(&["--json", "--time", "utc"]).contains("cannot be used with"));
+    assert!(error(&["--encapsulation", "vxlam"]).contains("a similar value exists: 'vxlan'"));
+    assert!(error(&["--inner", "10.0.0.1/40"]).contains("expected a prefix length from 0 to 32"));
+    assert_eq!(error(&["--json", "--encapsulation", "ipip", "--vni", "0x1234,7"]), "");
 }
 
 #[test]

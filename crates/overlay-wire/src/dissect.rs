@@ -18,8 +18,8 @@
 //! );
 //! assert!(matches!(packet.layers().next().unwrap().kind, Kind::Ipv4(_)));
 //!
-//! let tunnel = packet.tunnel().unwrap();
-//! assert_eq!((tunnel.overhead(), tunnel.inner_len), (20, 28));
+//! let outermost = packet.outermost().unwrap();
+//! assert_eq!((outermost.overhead(), outermost.inner_len), (20, 28));
 //! ```
 //!
 //! # As tcpdump prints it
@@ -47,6 +47,7 @@ use crate::checksum::{self, PseudoHeader};
 use crate::error::Error;
 use crate::ethernet::{self, EtherType, EthernetFrame};
 use crate::field;
+use crate::framing::Framing;
 use crate::geneve::{self, GenevePacket};
 use crate::gre::GrePacket;
 use crate::gue::{self, GueContent, GuePacket};
@@ -64,10 +65,10 @@ use crate::vxlan::{self, VxlanPacket};
 use crate::vxlan_gpe::{self, NextProtocol, VxlanGpePacket};
 
 mod line;
+mod outermost;
 mod tree;
-mod tunnel;
 
-pub use tunnel::Tunnel;
+pub use outermost::Outermost;
 
 /// Where the bytes of a packet begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,15 @@ pub enum Start {
     Ip,
     /// With what this type says, without a link-layer header: "cooked" captures tell the type beside the packet.
     EtherType(EtherType),
+}
+
+impl From<Framing> for Start {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Ethernet => Self::Ethernet,
+            Framing::Ip => Self::Ip,
+        }
+    }
 }
 
 /// What a UDP datagram may carry of an overlay.
@@ -218,8 +228,8 @@ impl<'a, 'p> Dissection<'a, 'p> {
 
     /// The outermost encapsulation, if there is one.
     #[must_use]
-    pub fn tunnel(&self) -> Option<Tunnel> {
-        Tunnel::of(self.layers())
+    pub fn outermost(&self) -> Option<Outermost> {
+        Outermost::of(self.layers())
     }
 }
 
@@ -331,13 +341,30 @@ impl Layer<'_> {
     /// in the first fragment of a packet.
     #[must_use]
     pub const fn missing(&self) -> usize {
-        let claimed = match self.kind {
-            Kind::Ipv4(packet) => packet.total_length() as usize,
-            Kind::Ipv6(packet) => ipv6::LEN + packet.payload_length() as usize,
-            Kind::Udp(packet) => packet.length() as usize,
-            _ => 0,
-        };
-        claimed.saturating_sub(self.length)
+        match self.claimed_len() {
+            Some(claimed) => claimed.saturating_sub(self.length),
+            None => 0,
+        }
+    }
+
+    /// Bytes of header and payload without the padding behind them, as this layer says, or as the layers around it say if
+    /// that is less.
+    #[must_use]
+    pub const fn unpadded_len(&self) -> usize {
+        match self.claimed_len() {
+            Some(claimed) if claimed < self.length => claimed,
+            _ => self.length,
+        }
+    }
+
+    /// Bytes of header and payload as its header says, if that says so.
+    const fn claimed_len(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Ipv4(packet) => Some(packet.total_length() as usize),
+            Kind::Ipv6(packet) => Some(ipv6::LEN + packet.payload_length() as usize),
+            Kind::Udp(packet) => Some(packet.length() as usize),
+            _ => None,
+        }
     }
 
     /// Its checksum, if it has one.
@@ -802,31 +829,47 @@ IPv4 0+20: 10.0.0.1 > 10.0.0.2, protocol udp, ttl 64, id 0, DF, length 82, check
     fn a_tunnel_is_measured() {
         let inner = datagram(9, b"ping");
         let bytes = vxlan(&inner);
-        let tunnel = Dissector::new(Start::Ip).dissect(&bytes).tunnel().unwrap();
-        assert_eq!((tunnel.encapsulation, tunnel.key), (Encapsulation::Vxlan, Some(1)));
-        assert_eq!((tunnel.outer_len, tunnel.inner_len), (bytes.len(), inner.len()));
-        assert_eq!(tunnel.overhead(), Encapsulation::Vxlan.overhead(IpVersion::V4) as usize);
-        assert_eq!(tunnel.inner, Some(([10, 0, 0, 1].into(), [10, 0, 0, 2].into())));
+        let outermost = Dissector::new(Start::Ip).dissect(&bytes).outermost().unwrap();
+        assert_eq!((outermost.encapsulation, outermost.key), (Encapsulation::Vxlan, Some(1)));
+        assert_eq!((outermost.outer_len, outermost.inner_len), (bytes.len(), inner.len()));
+        assert_eq!(outermost.overhead(), Encapsulation::Vxlan.overhead(IpVersion::V4) as usize);
+        assert_eq!(outermost.inner, Some(([10, 0, 0, 1].into(), [10, 0, 0, 2].into())));
 
         // The outermost counts.
         let nested = v4(IpProtocol::IPV4, &bytes);
-        let tunnel = Dissector::new(Start::Ip).dissect(&nested).tunnel().unwrap();
-        assert_eq!(tunnel.encapsulation, Encapsulation::IpInIp);
-        assert_eq!((tunnel.overhead(), tunnel.inner_len), (20, bytes.len()));
+        let outermost = Dissector::new(Start::Ip).dissect(&nested).outermost().unwrap();
+        assert_eq!(outermost.encapsulation, Encapsulation::IpInIp);
+        assert_eq!((outermost.overhead(), outermost.inner_len), (20, bytes.len()));
 
         let flannel = datagram(8285, &inner);
-        let tunnel = Dissector::new(Start::Ip).dissect(&flannel).tunnel().unwrap();
-        assert_eq!((tunnel.encapsulation, tunnel.overhead()), (Encapsulation::IpInUdp, 28));
+        let outermost = Dissector::new(Start::Ip).dissect(&flannel).outermost().unwrap();
+        assert_eq!((outermost.encapsulation, outermost.overhead()), (Encapsulation::IpInUdp, 28));
 
-        assert_eq!(Dissector::new(Start::Ip).dissect(&inner).tunnel(), None);
+        assert_eq!(Dissector::new(Start::Ip).dissect(&inner).outermost(), None);
     }
 
     #[test]
     fn padding_is_no_part_of_a_tunnel() {
         let packet = v4(IpProtocol::IPV4, &v4(IpProtocol(99), b""));
         let frame = [&b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0"[..], &packet, &[0; 6]].concat();
-        let tunnel = Dissector::new(Start::Ethernet).dissect(&frame).tunnel().unwrap();
-        assert_eq!((tunnel.outer_len, tunnel.inner_len), (40, 20));
+        let outermost =
+            Dissector::new(Framing::Ethernet.into()).dissect(&frame).outermost().unwrap();
+        assert_eq!((outermost.outer_len, outermost.inner_len), (40, 20));
+    }
+
+    #[test]
+    fn lengths_beyond_the_packet_do_not_hide_the_overhead() {
+        let inner = datagram(9, b"ping");
+        // GUE: no extensions, an IPv4 packet.
+        let gue = datagram(gue::PORT, &[b"\0\x04\0\0", &inner[..]].concat());
+        let vxlan = vxlan(&inner);
+        for (packet, start, overhead) in [(&gue, Start::Ip, 32), (&vxlan, Framing::Ip.into(), 50)] {
+            // From behind the last header of the encapsulation on.
+            for len in overhead..packet.len() {
+                let whole = Dissector::new(start).dissect(&packet[..len]).outermost().unwrap();
+                assert_eq!((whole.overhead(), whole.outer_len), (overhead, len));
+            }
+        }
     }
 
     #[test]

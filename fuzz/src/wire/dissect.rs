@@ -18,7 +18,7 @@ pub fn dissect(input: &[u8]) {
 
 fn look(packet: &Dissection<'_, '_>) {
     let mut inside = packet.bytes().as_ptr_range();
-    let (mut layers, mut complete) = (0, packet.error().is_none());
+    let mut layers = 0;
     for layer in packet.layers() {
         layers += 1;
         let range = layer.bytes.as_ptr_range();
@@ -32,16 +32,17 @@ fn look(packet: &Dissection<'_, '_>) {
             inside = range;
         }
         assert!(!layer.name().is_empty());
-        complete &= layer.missing() == 0;
+        assert!(layer.unpadded_len() <= layer.length);
         if let Some(checksum) = layer.checksum() {
             super::prints(checksum, 64);
         }
     }
     // Behind the last header there is what it carries, or why it cannot be read.
     assert!(layers <= MAX_LAYERS + 1, "{layers} layers");
-    if let Some(tunnel) = packet.tunnel() {
-        let inside = tunnel.overhead() > 0 && tunnel.inner_len < packet.length();
-        assert!(inside || !complete, "{tunnel:?}");
+    if let Some(outermost) = packet.outermost() {
+        // At least an IP header.
+        assert!(outermost.overhead() >= 20, "{outermost:?}");
+        assert!(outermost.outer_len <= packet.length(), "{outermost:?}");
     }
 
     // Options have the most text per byte.

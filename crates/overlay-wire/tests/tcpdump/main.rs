@@ -117,8 +117,9 @@ fn look_at(dissector: &Dissector<'_>, bytes: &[u8], length: usize) {
         end = layer.offset + layer.header_len;
         assert!(layer.header_len <= layer.bytes.len(), "{bytes:02x?}");
     }
-    if let Some(tunnel) = packet.tunnel() {
-        assert!(tunnel.outer_len <= length, "{bytes:02x?}");
+    if let Some(outermost) = packet.outermost() {
+        assert!(outermost.outer_len <= length, "{bytes:02x?}");
+        assert!(outermost.overhead() >= 20, "{bytes:02x?}");
     }
     assert!(length == 0 || !packet.to_string().is_empty(), "{bytes:02x?}");
     assert_eq!(format!("{packet:#}").lines().count(), packet.layers().count(), "{bytes:02x?}");

@@ -9,7 +9,7 @@ use crate::overhead::Encapsulation;
 /// The outermost encapsulation of a packet: who carries what for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Tunnel {
+pub struct Outermost {
     /// What it is.
     pub encapsulation: Encapsulation,
     /// The end that encapsulated the packet: the source address of the outer IP header.
@@ -22,13 +22,13 @@ pub struct Tunnel {
     /// Bytes on the wire from the outer IP header on.
     pub outer_len: usize,
     /// Bytes of the inner IP packet; of what an inner Ethernet frame carries, or the encapsulation itself, if that is no
-    /// IP packet.
+    /// IP packet. None of them are behind the end of the outer packet, whatever the lengths in between say.
     pub inner_len: usize,
     /// Source and destination of the inner IP packet, if it is one.
     pub inner: Option<(IpAddr, IpAddr)>,
 }
 
-impl Tunnel {
+impl Outermost {
     /// Bytes that the encapsulation has added: what [`Encapsulation::overhead`] says, options and extensions included.
     #[must_use]
     pub const fn overhead(&self) -> usize {
@@ -37,24 +37,30 @@ impl Tunnel {
 
     pub(super) fn of(layers: Layers<'_, '_>) -> Option<Self> {
         let mut outer: Option<(IpAddr, IpAddr, usize)> = None;
-        let mut tunnel: Option<Self> = None;
+        // Where the outer packet ends. What is inside may have been promised to go on.
+        let mut end = 0_usize;
+        let mut found: Option<Self> = None;
         let mut through_udp = false;
         for layer in layers {
-            if let Some(tunnel) = &mut tunnel {
+            let len = layer.unpadded_len().min(end.saturating_sub(layer.offset));
+            let payload_len = len.saturating_sub(layer.header_len);
+            if let Some(found) = &mut found {
                 // Behind the encapsulation: Ethernet and its tags, until there is what they carry.
                 match layer.kind {
-                    Kind::Ethernet(_) | Kind::Vlan(_) => tunnel.inner_len = payload_len(&layer),
+                    Kind::Ethernet(_) | Kind::Vlan(_) => found.inner_len = payload_len,
                     _ => {
-                        tunnel.inner = addresses(&layer);
-                        tunnel.inner_len = ip_len(&layer);
-                        return Some(*tunnel);
+                        found.inner = addresses(&layer);
+                        found.inner_len = len;
+                        return Some(*found);
                     }
                 }
                 continue;
             }
             let (encapsulation, key) = match (layer.kind, outer) {
                 (Kind::Ipv4(_) | Kind::Ipv6(_), None) => {
-                    outer = addresses(&layer).map(|(src, dst)| (src, dst, ip_len(&layer)));
+                    let outer_len = layer.unpadded_len();
+                    outer = addresses(&layer).map(|(src, dst)| (src, dst, outer_len));
+                    end = layer.offset + outer_len;
                     continue;
                 }
                 (Kind::Udp(_), _) => {
@@ -76,31 +82,16 @@ impl Tunnel {
                 _ => continue,
             };
             let (src, dst, outer_len) = outer?;
-            let is_ip = matches!(layer.kind, Kind::Ipv4(_) | Kind::Ipv6(_));
-            let inner_len = if is_ip { ip_len(&layer) } else { payload_len(&layer) };
-            let inner = addresses(&layer).filter(|_| is_ip);
-            let found = Self { encapsulation, src, dst, key, outer_len, inner_len, inner };
-            if is_ip {
-                return Some(found);
+            let inner = addresses(&layer);
+            let inner_len = if inner.is_some() { len } else { payload_len };
+            let outermost = Self { encapsulation, src, dst, key, outer_len, inner_len, inner };
+            if inner.is_some() {
+                return Some(outermost);
             }
-            tunnel = Some(found);
+            found = Some(outermost);
         }
-        tunnel
+        found
     }
-}
-
-const fn payload_len(layer: &Layer<'_>) -> usize {
-    layer.length.saturating_sub(layer.header_len)
-}
-
-/// Bytes of an IP packet, without the padding behind it.
-fn ip_len(layer: &Layer<'_>) -> usize {
-    let claimed = match layer.kind {
-        Kind::Ipv4(packet) => packet.total_length().into(),
-        Kind::Ipv6(packet) => crate::ipv6::LEN + usize::from(packet.payload_length()),
-        _ => layer.length,
-    };
-    claimed.min(layer.length)
 }
 
 const fn addresses(layer: &Layer<'_>) -> Option<(IpAddr, IpAddr)> {
