@@ -21,8 +21,8 @@ pub struct Tunnel {
     pub key: Option<u32>,
     /// Bytes on the wire from the outer IP header on.
     pub outer_len: usize,
-    /// Bytes of the inner IP packet; of what an inner Ethernet frame carries, or the encapsulation itself, if that is no
-    /// IP packet.
+    /// Bytes of the inner IP packet; of what an inner Ethernet frame carries, or the encapsulation itself, if that is
+    /// no IP packet.
     pub inner_len: usize,
     /// Source and destination of the inner IP packet, if it is one.
     pub inner: Option<(IpAddr, IpAddr)>,
