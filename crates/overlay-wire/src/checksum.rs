@@ -41,7 +41,8 @@ pub fn is_valid(bytes: &[u8]) -> bool {
 ///
 /// `HC' = ~(~HC + ~m + m')`
 ///
-/// Not for a UDP checksum of 0, which says that there is none and has to stay; and a result of 0 is sent as 0xffff in UDP.
+/// Not for a UDP checksum of 0, which says that there is none and has to stay; and a result of 0 is sent as 0xffff in
+/// UDP.
 #[must_use]
 #[inline]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {

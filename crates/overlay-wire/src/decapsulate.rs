@@ -1,8 +1,9 @@
 //! Taking packets out of tunnels, in place, under a policy that says what is accepted.
 //!
-//! A [`Decapsulator`] made of a [`Policy`] checks every header from the outside in: versions, lengths, checksums, addresses, port, network,
-//! reserved bits, congestion notification. What passes all of it is left in the [`PacketBuffer`], without its outer headers;
-//! the result says what they told. What does not is [`Rejected`], which says why, and stays as it was.
+//! A [`Decapsulator`] made of a [`Policy`] checks every header from the outside in: versions, lengths, checksums,
+//! addresses, port, network, reserved bits, congestion notification. What passes all of it is left in the
+//! [`PacketBuffer`], without its outer headers; the result says what they told. What does not is [`Rejected`], which
+//! says why, and stays as it was.
 //!
 //! ```
 //! use overlay_wire::buffer::PacketBuffer;
@@ -34,6 +35,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::buffer::PacketBuffer;
+use crate::encapsulate::Tunnel;
 use crate::error::Error;
 use crate::ethernet::{self, EtherType, EthernetFrame};
 use crate::field;
@@ -98,10 +100,32 @@ pub enum Accept {
         port: u16,
         /// The network; `None` for any.
         vni: Option<Vni>,
-        /// Whether packets with options that must be understood are accepted: the caller looks at them (RFC 8926, section
-        /// 3.5).
+        /// Whether packets with options that must be understood are accepted: the caller looks at them (RFC 8926,
+        /// section 3.5).
         critical_options: bool,
     },
+}
+
+/// The packets that a peer with this tunnel sends, and no others. Geneve options that must be understood are accepted if
+/// the tunnel has such.
+impl From<&Tunnel<'_>> for Accept {
+    fn from(tunnel: &Tunnel<'_>) -> Self {
+        match *tunnel {
+            Tunnel::IpInIp => Self::IpInIp,
+            Tunnel::IpInUdp { port } => Self::IpInUdp { port },
+            Tunnel::Vxlan { port, header } => Self::Vxlan {
+                port,
+                vni: Some(header.vni),
+                group_policy: header.group_policy.is_some(),
+            },
+            Tunnel::VxlanGpe { port, vni, .. } => Self::VxlanGpe { port, vni: Some(vni) },
+            Tunnel::Gre { key, .. } => Self::Gre { key: key.map_or(GreKey::None, GreKey::Is) },
+            Tunnel::Gue { port, .. } => Self::Gue { port },
+            Tunnel::Geneve { port, vni, options, .. } => {
+                Self::Geneve { port, vni: Some(vni), critical_options: options.any_critical() }
+            }
+        }
+    }
 }
 
 /// Which GRE keys are accepted.
@@ -171,8 +195,8 @@ pub enum UdpChecksumRule {
     Require,
 }
 
-/// What is done about reserved bits of the tunnel's header that are set: those that `reserved()` of its view tells. Not those
-/// beside GRE's checksum, and not those of Geneve's options.
+/// What is done about reserved bits of the tunnel's header that are set: those that `reserved()` of its view tells. Not
+/// those beside GRE's checksum, and not those of Geneve's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reserved {
     /// They are ignored, as RFC 7348 and others ask of receivers.
@@ -184,8 +208,8 @@ pub enum Reserved {
 /// What is done about the outer congestion notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EcnRule {
-    /// It is combined with the inner one (RFC 6040, section 4.2): congestion in the underlay is told to the inner receiver,
-    /// or the packet is rejected when that would not understand it.
+    /// It is combined with the inner one (RFC 6040, section 4.2): congestion in the underlay is told to the inner
+    /// receiver, or the packet is rejected when that would not understand it.
     Combine,
     /// It is ignored. Congestion in the underlay goes unnoticed.
     Ignore,
@@ -338,7 +362,8 @@ impl<'p> Decapsulated<'p> {
         }
     }
 
-    /// The sender of an inner Ethernet frame, which is behind [`src`](Self::src); `None` when it is no station's address.
+    /// The sender of an inner Ethernet frame, which is behind [`src`](Self::src); `None` when it is no station's
+    /// address.
     #[must_use]
     #[inline]
     pub fn inner_src(&self) -> Option<MacAddr> {
@@ -478,8 +503,8 @@ const MAX_TAGS: usize = 2;
 
 impl Policy {
     /// The strictest policy that peers who follow the RFCs can live with, from and to any address: all checksums are
-    /// verified where there are some, over IPv6 UDP must have one, reserved bits are ignored, congestion notification is
-    /// combined. VXLAN may do without a UDP checksum over IPv6, too, as RFC 7348, section 5 asks of receivers.
+    /// verified where there are some, over IPv6 UDP must have one, reserved bits are ignored, congestion notification
+    /// is combined. VXLAN may do without a UDP checksum over IPv6, too, as RFC 7348, section 5 asks of receivers.
     #[must_use]
     pub const fn new(framing: Framing, accept: Accept) -> Self {
         Self {

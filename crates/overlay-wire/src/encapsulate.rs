@@ -1,9 +1,9 @@
 //! Putting packets into tunnels, in place: headers prepared once per peer are written in front of the packet.
 //!
-//! A [`Template`] is made of what the peers agreed on, the [`Tunnel`], and of what the outer header shall look like, the
-//! [`Outer`]. For each packet it copies its prepared bytes into the packet's headroom and patches what varies: lengths,
-//! identification, checksums, the source port that tells flows apart, and whatever the outer header takes from the inner
-//! one. The packet itself does not move and nothing is allocated.
+//! A [`Template`] is made of what the peers agreed on, the [`Tunnel`], and of what the outer header shall look like,
+//! the [`Outer`]. For each packet it copies its prepared bytes into the packet's headroom and patches what varies:
+//! lengths, identification, checksums, the source port that tells flows apart, and whatever the outer header takes from
+//! the inner one. The packet itself does not move and nothing is allocated.
 //!
 //! ```
 //! use overlay_wire::buffer::PacketBuffer;
@@ -139,9 +139,9 @@ pub struct Outer {
     pub ecn: EcnMode,
     /// Whether routers of the underlay must not fragment, in IPv4.
     pub dont_fragment: DontFragment,
-    /// The identification of the first packet that may be fragmented, in IPv4; the next ones count from there. Templates
-    /// and clones of templates for one peer have to begin far apart, or fragments of different packets are taken for
-    /// those of one.
+    /// The identification of the first packet that may be fragmented, in IPv4; the next ones count from there.
+    /// Templates and clones of templates for one peer have to begin far apart, or fragments of different packets are
+    /// taken for those of one.
     pub identification: u16,
     /// The flow label, in IPv6.
     pub flow_label: FlowLabel,
@@ -153,9 +153,9 @@ pub struct Outer {
 
 impl Outer {
     /// Outer headers as they are usual:
-    /// a time to live of 64; DSCP 0; ECN as RFC 6040 has it; never fragmented; flow label and source port from the inner
-    /// flow; no UDP checksum over IPv4, where the inner packet has its own, and one over IPv6, where only tunnels may do
-    /// without (RFC 6935).
+    /// a time to live of 64; DSCP 0; ECN as RFC 6040 has it; never fragmented; flow label and source port from the
+    /// inner flow; no UDP checksum over IPv4, where the inner packet has its own, and one over IPv6, where only tunnels
+    /// may do without (RFC 6935).
     #[must_use]
     pub const fn new(src: IpAddr, dst: IpAddr) -> Self {
         Self {
@@ -576,8 +576,8 @@ impl Template {
 
     /// Puts the headers in front of a packet whose flow is known already, from a device or an earlier look.
     ///
-    /// Without a checksum to compute, with fixed DSCP, time to live and don't fragment flag, and with ECN in compatibility
-    /// mode, the packet is not read at all then, except for the version of IP packets.
+    /// Without a checksum to compute, with fixed DSCP, time to live and don't fragment flag, and with ECN in
+    /// compatibility mode, the packet is not read at all then, except for the version of IP packets.
     ///
     /// # Errors
     /// As [`encapsulate`](Self::encapsulate).
@@ -604,8 +604,8 @@ impl Template {
         (self.write)(self, packet, inner)
     }
 
-    /// Puts the headers in front of each of many packets. Those for which that is not possible stay as they were; `refused`
-    /// is told which, by their index, and why.
+    /// Puts the headers in front of each of many packets. Those for which that is not possible stay as they were;
+    /// `refused` is told which, by their index, and why.
     #[inline]
     pub fn encapsulate_batch(
         &mut self,
@@ -642,8 +642,8 @@ impl Template {
         }
     }
 
-    /// Puts the headers in front of a packet in one piece, of which all lengths and offsets but that of Geneve's options
-    /// are known when this is compiled.
+    /// Puts the headers in front of a packet in one piece, of which all lengths and offsets but that of Geneve's
+    /// options are known when this is compiled.
     fn write_as<
         const LINK: usize,
         const IP: usize,

@@ -14,8 +14,8 @@ use crate::{ipv4, ipv6};
 /// A hash of the flow that a packet belongs to.
 ///
 /// Of addresses, protocol and, of TCP, UDP and SCTP, ports; over IPv6 also of the flow label. All fragments of an IPv4
-/// packet have one hash. Without IP it is a hash of the Ethernet header. Good for spreading load, not against adversaries;
-/// another release may compute another one.
+/// packet have one hash. Without IP it is a hash of the Ethernet header. Good for spreading load, not against
+/// adversaries; another release may compute another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowHash(pub u32);
 
@@ -107,8 +107,8 @@ impl Inner {
     /// Of a packet that nobody looked at.
     pub(crate) const UNKNOWN: Self = Self::opaque(0);
 
-    /// What IPv4 and IPv6 both have, packed so that it can be masked all at once: the traffic class, the TTL or hop limit,
-    /// and the don't fragment flag as IPv4 has it, which is always set with IPv6.
+    /// What IPv4 and IPv6 both have, packed so that it can be masked all at once: the traffic class, the TTL or hop
+    /// limit, and the don't fragment flag as IPv4 has it, which is always set with IPv6.
     #[inline(always)]
     pub(crate) const fn share(traffic_class: u8, ttl: u8, flags: u16) -> u32 {
         (traffic_class as u32) << 24 | (ttl as u32) << 16 | flags as u32

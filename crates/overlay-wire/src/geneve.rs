@@ -384,8 +384,8 @@ impl GeneveHeader<'_> {
         bytes
     }
 
-    /// Writes the header into the first [`header_len`](Self::header_len) bytes of `packet`; the rest is the inner packet
-    /// and stays.
+    /// Writes the header into the first [`header_len`](Self::header_len) bytes of `packet`; the rest is the inner
+    /// packet and stays.
     ///
     /// # Errors
     /// [`Error`] when the packet is shorter than the header. Nothing is written then.

@@ -61,8 +61,8 @@ impl<'a> GrePacket<'a> {
     /// receivers should ignore are ignored; [`reserved`](Self::reserved) tells them.
     ///
     /// # Errors
-    /// [`Error`] when the version is not 0, one of the first six flags is set that only RFC 1701 knows, or the header is
-    /// incomplete.
+    /// [`Error`] when the version is not 0, one of the first six flags is set that only RFC 1701 knows, or the header
+    /// is incomplete.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let (header, rest) = field::split(NAME, bytes)?;

@@ -14,8 +14,8 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-
 //! ```
 //!
-//! Variant 1 has none: the datagram is an IP packet, whose version, binary 0100 or 0110, is also the variant. That is the
-//! same as [`ip_in_udp`](crate::ip_in_udp):
+//! Variant 1 has none: the datagram is an IP packet, whose version, binary 0100 or 0110, is also the variant. That is
+//! the same as [`ip_in_udp`](crate::ip_in_udp):
 //!
 //! ```text
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-
@@ -186,8 +186,8 @@ impl GueHeader<'_> {
         LEN + self.extensions.len()
     }
 
-    /// Writes the header into the first [`header_len`](Self::header_len) bytes of `packet`; the rest is the inner packet
-    /// and stays.
+    /// Writes the header into the first [`header_len`](Self::header_len) bytes of `packet`; the rest is the inner
+    /// packet and stays.
     ///
     /// # Errors
     /// [`Error`] when the packet is shorter than the header, or the extension fields are too long or no multiple of 4

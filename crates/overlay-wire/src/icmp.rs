@@ -78,8 +78,8 @@ pub enum IcmpError {
 }
 
 impl IcmpError {
-    /// Writes the error about the packet that `original` begins with into the front of `packet`, as a complete IP packet
-    /// from `src`; returns how many bytes it has, at most [`MAX_LEN`].
+    /// Writes the error about the packet that `original` begins with into the front of `packet`, as a complete IP
+    /// packet from `src`; returns how many bytes it has, at most [`MAX_LEN`].
     ///
     /// As much of the original is quoted as fits into [`MAX_LEN_V4`] or [`MAX_LEN_V6`] in all, so `original` should be
     /// as it was received, and may be cut. The time to live is 64. The DSCP is 48, class selector 6, as RFC 1812 has it

@@ -193,8 +193,8 @@ impl Ecn {
         }
     }
 
-    /// What an inner packet's notification becomes when it is taken out of an outer packet with this notification: RFC 6040,
-    /// section 4.2, figure 4. `None` when the packet has to be dropped.
+    /// What an inner packet's notification becomes when it is taken out of an outer packet with this notification: RFC
+    /// 6040, section 4.2, figure 4. `None` when the packet has to be dropped.
     #[must_use]
     #[inline]
     pub const fn decapsulated(self, outer: Self) -> Option<Self> {
@@ -390,7 +390,8 @@ pub fn ip_version(packet: &[u8]) -> Result<IpVersion, Error> {
     }
 }
 
-/// Takes one off the TTL or hop limit of the IP packet that begins with `header`, as a router does. Returns what is left.
+/// Takes one off the TTL or hop limit of the IP packet that begins with `header`, as a router does. Returns what is
+/// left.
 ///
 /// # Errors
 /// As [`ipv4::decrement_ttl`] and [`ipv6::decrement_hop_limit`]. Nothing is changed then.

@@ -25,8 +25,8 @@
 //!
 //! # Tunnel encapsulation limit
 //!
-//! RFC 2473, section 4.1.1, lets the entry of a tunnel over IPv6 say how many more times the packet may be encapsulated.
-//! It does so in an extension header of destination options, 8 bytes that count as overhead:
+//! RFC 2473, section 4.1.1, lets the entry of a tunnel over IPv6 say how many more times the packet may be
+//! encapsulated. It does so in an extension header of destination options, 8 bytes that count as overhead:
 //!
 //! ```text
 //!  0                   1                   2                   3

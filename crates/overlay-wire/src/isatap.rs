@@ -14,8 +14,8 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! The packets are [IPv6 in IPv4](crate::ip_in_ip), `sit`. What ISATAP adds is that the IPv4 address to send a packet to
-//! is found in the IPv6 address of the next hop, so that one device reaches every node of a site without a list.
+//! The packets are [IPv6 in IPv4](crate::ip_in_ip), `sit`. What ISATAP adds is that the IPv4 address to send a packet
+//! to is found in the IPv6 address of the next hop, so that one device reaches every node of a site without a list.
 //!
 //! ```
 //! use overlay_wire::isatap;

@@ -119,9 +119,9 @@ impl<'a> NeighbourPacket<'a> {
     ///
     /// # Errors
     /// [`Error`] as [`parse`](Self::parse), and when a router may have forwarded the packet, or it is a fragment; when
-    /// it is not ICMPv6, or checksum or code are wrong; when the target is a group; when a solicitation without a source
-    /// address has a source link-layer address or does not go to a solicited-node group; when an advertisement to a
-    /// group is said to be solicited.
+    /// it is not ICMPv6, or checksum or code are wrong; when the target is a group; when a solicitation without a
+    /// source address has a source link-layer address or does not go to a solicited-node group; when an advertisement
+    /// to a group is said to be solicited.
     pub fn receive(packet: &Ipv6Packet<'a>) -> Result<Self, Error> {
         let unless = |fine: bool, field, expected, found: u64| {
             if fine { Ok(()) } else { Err(Error::field(NAME, field, expected, found)) }
@@ -262,8 +262,8 @@ impl NeighbourHeader {
         }
     }
 
-    /// Writes the message into the first [`header_len`](Self::header_len) bytes of `packet`, of which the rest are other
-    /// options already, with the ICMPv6 checksum.
+    /// Writes the message into the first [`header_len`](Self::header_len) bytes of `packet`, of which the rest are
+    /// other options already, with the ICMPv6 checksum.
     ///
     /// # Errors
     /// [`Error`] when `packet` is shorter than the message, longer than an IPv6 packet can carry, or no multiple of 8,

@@ -21,8 +21,8 @@ use crate::{ethernet, geneve, gre, gue, ipv4, ipv6, udp, vxlan, vxlan_gpe};
 /// | [`Vxlan`](Self::Vxlan) | 50 | 70 | IP, UDP 8, VXLAN 8, Ethernet 14 |
 /// | [`Geneve`](Self::Geneve) | 50 | 70 | IP, UDP 8, Geneve 8, Ethernet 14 |
 ///
-/// What is optional comes on top; [`Template::inner_mtu`](crate::encapsulate::Template::inner_mtu) counts a tunnel with all
-/// it has:
+/// What is optional comes on top; [`Template::inner_mtu`](crate::encapsulate::Template::inner_mtu) counts a tunnel with
+/// all it has:
 ///
 /// | | bytes |
 /// |---|---|

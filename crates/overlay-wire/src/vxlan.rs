@@ -15,8 +15,9 @@
 //! G, D, A and the group policy ID belong to the extension; G says that the other three mean something. In a header
 //! without the extension all four are reserved. Linux calls it `gbp` and speaks it on devices made with that option.
 //!
-//! Not every header with the G flag is one of the extension: a receiver that has not agreed on it with the sender ignores
-//! the flag, as it does with every reserved bit, and [`VxlanPacket::vni`] and [`VxlanPacket::payload`] do not look at it.
+//! Not every header with the G flag is one of the extension: a receiver that has not agreed on it with the sender
+//! ignores the flag, as it does with every reserved bit, and [`VxlanPacket::vni`] and [`VxlanPacket::payload`] do not
+//! look at it.
 
 use crate::error::{Error, Expected};
 use crate::field;
@@ -88,8 +89,8 @@ impl<'a> VxlanPacket<'a> {
         })
     }
 
-    /// The bits that are reserved and should be 0, where they are in the header: all but the I flag and the VNI, and, if
-    /// the G flag is set, all but those of the group policy.
+    /// The bits that are reserved and should be 0, where they are in the header: all but the I flag and the VNI, and,
+    /// if the G flag is set, all but those of the group policy.
     ///
     /// A receiver that does not know the extension takes the G flag for reserved too; see
     /// [`group_policy`](Self::group_policy).

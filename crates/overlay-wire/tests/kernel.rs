@@ -395,13 +395,8 @@ fn exchange(
     let mut packet = PacketBuffer::new(&mut bytes, 64);
     template.encapsulate(&mut packet)?;
 
-    let (port, accept) = match *tunnel {
-        Tunnel::Vxlan { port, header } => {
-            let group_policy = header.group_policy.is_some();
-            (port, Accept::Vxlan { port, vni: Some(VNI), group_policy })
-        }
-        Tunnel::VxlanGpe { port, .. } => (port, Accept::VxlanGpe { port, vni: Some(VNI) }),
-        _ => return Err("the kernel has no such tunnel".into()),
+    let (Tunnel::Vxlan { port, .. } | Tunnel::VxlanGpe { port, .. }) = *tunnel else {
+        return Err("the kernel has no such tunnel".into());
     };
     let answers = capture(ours, "eth0")?;
     ours.run(|| send(them, packet.as_slice()))?;
@@ -415,7 +410,7 @@ fn exchange(
         return Err("no datagram".into());
     };
 
-    let mut policy = Policy::new(Framing::Ethernet, accept);
+    let mut policy = Policy::new(Framing::Ethernet, tunnel.into());
     (policy.local, policy.remote) = (Some(us), Some(them));
     policy.reserved = Reserved::Reject;
     policy.udp_checksum =

@@ -1,7 +1,7 @@
 //! The usual packet, in one straight line.
 //!
-//! Whatever is not as usual, good or bad, is left to the complete check, which knows reasons. This one must never accept
-//! what that one rejects, and must find the same in what both accept: the tests compare them.
+//! Whatever is not as usual, good or bad, is left to the complete check, which knows reasons. This one must never
+//! accept what that one rejects, and must find the same in what both accept: the tests compare them.
 
 use super::{
     Accept, Decapsulated, Decapsulator, EcnRule, Policy, Rejected, Shape, Shim, UdpChecksumRule,
