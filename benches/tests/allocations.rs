@@ -49,12 +49,6 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: The caller's promises are the system's conditions, and the pointer came from the system.
         unsafe { System.dealloc(pointer, layout) }
     }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: The caller's promises are the system's conditions, and the pointer came from the system.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
 }
 
 #[global_allocator]

@@ -38,7 +38,7 @@ impl<'a> PacketBuffer<'a> {
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
+        self.get().unwrap_or_default()
     }
 
     /// The packet, to be changed.
