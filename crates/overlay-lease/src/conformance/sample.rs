@@ -28,7 +28,13 @@ fn network(name: &str) -> NetworkName {
 
 /// A network of both families, with a /24 and a /64 for each node.
 pub(super) fn config() -> NetworkConfig {
-    NetworkConfig {}
+    let text = r#"{
+        "Network": "10.5.0.0/16", "SubnetLen": 24,
+        "EnableIPv6": true, "IPv6Network": "fd00:5::/48", "IPv6SubnetLen": 64,
+        "Backend": {"Type": "vxlan", "VNI": 1}
+    }"#;
+    NetworkConfig::from_json(text)
+        .expect("two networks that are cut into subnets are a configuration")
 }
 
 /// The node with this number.
