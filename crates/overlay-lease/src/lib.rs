@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod config;
+mod family;
+mod lease;
+mod memory;
+mod name;
+mod store;
+mod view;
+mod watch;
+
+pub use attributes::{Attributes, InvalidAttributes};
+pub use config::{Configured, NetworkConfig};
+pub use family::{ByFamily, Endpoint, Endpoints, InvalidSubnets, NoSubnet, Subnets};
+pub use lease::{Lease, Revision};
+pub use memory::{Memory, MemoryStore, MemoryWatch};
+pub use name::{InvalidName, NetworkName, NodeId};
+pub use store::{
+    Claim, ConfigureError, CreateError, LATE, Standing, Store, StoreError, StoreErrorKind, Tenant,
+    WriteError,
+};
+pub use view::{Difference, Knowledge, View};
+pub use watch::{Change, Changes, Skipped, Snapshot, Update, Watch};
