@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Endpoint;
+use overlay_lease::NetworkName;
+
+use crate::EtcdUrl;
 
 /// What is wrong with the options. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +36,18 @@ pub enum OptionsError {
         prefix: String,
     },
 
+    /// Keys of this network would be taken for something else.
+    #[error("network {network}: the name is used for something else next to it in etcd")]
+    Network {
+        /// The name.
+        network: NetworkName,
+    },
+
     /// An encrypted connection needs somebody to trust.
     #[error("etcd endpoint {endpoint}: https needs the certificate of an authority to trust")]
     NoAuthority {
         /// The endpoint.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
     },
 
     /// Everybody on the way could read the password.
@@ -47,7 +56,7 @@ pub enum OptionsError {
     )]
     CleartextPassword {
         /// The endpoint.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
     },
 
     /// A certificate or key that is none.
@@ -72,7 +81,7 @@ pub enum OptionsError {
     #[error("TLS for etcd endpoint {endpoint}: {reason}")]
     Tls {
         /// The endpoint.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
         /// What the TLS library says.
         reason: String,
     },
@@ -88,7 +97,7 @@ pub enum RequestError {
         /// What was to be done, by the name it has in etcd's API.
         operation: &'static str,
         /// What happened at each member.
-        failures: Vec<(Endpoint, String)>,
+        failures: Vec<(EtcdUrl, String)>,
     },
 
     /// The connection broke, or the member could not get its peers to agree. It is not known whether the request has
@@ -98,7 +107,7 @@ pub enum RequestError {
         /// What was to be done, by the name it has in etcd's API.
         operation: &'static str,
         /// Where.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
         /// What the connection or the member says.
         reason: String,
     },
@@ -109,7 +118,7 @@ pub enum RequestError {
         /// What was to be done, by the name it has in etcd's API.
         operation: &'static str,
         /// Where.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
         /// How long it was waited for.
         after: Duration,
     },
@@ -120,7 +129,7 @@ pub enum RequestError {
         /// What was to be done, by the name it has in etcd's API.
         operation: &'static str,
         /// Where.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
         /// The gRPC status code by name.
         code: String,
         /// etcd's own words.
@@ -133,7 +142,7 @@ pub enum RequestError {
         /// What was to be done, by the name it has in etcd's API.
         operation: &'static str,
         /// Where.
-        endpoint: Endpoint,
+        endpoint: EtcdUrl,
         /// What is wrong about it.
         problem: &'static str,
     },
@@ -155,7 +164,7 @@ impl RequestError {
     }
 }
 
-struct Listed<'a>(&'a [(Endpoint, String)]);
+struct Listed<'a>(&'a [(EtcdUrl, String)]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,11 +1,19 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-mod endpoint;
 mod error;
+mod layout;
+mod network;
 mod options;
+mod overlap;
 mod rpc;
+mod store;
+mod url;
+mod value;
+mod watch;
 
-pub use endpoint::Endpoint;
 pub use error::{OptionsError, RequestError};
 pub use options::{Credentials, DEFAULT_PREFIX, EtcdOptions, Password, Tls};
+pub use store::EtcdStore;
+pub use url::EtcdUrl;
+pub use watch::EtcdWatch;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{Endpoint, OptionsError};
+use crate::{EtcdUrl, OptionsError};
 
 /// Where Flannel keeps its keys unless told otherwise.
 pub const DEFAULT_PREFIX: &str = "/coreos.com/network";
@@ -15,7 +15,7 @@ pub const DEFAULT_PREFIX: &str = "/coreos.com/network";
 pub struct EtcdOptions {
     /// The members, in the order in which they are tried. One connection is used at a time; when it fails, the next
     /// member is tried, and after the last the first again.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<EtcdUrl>,
     /// What all keys begin with: [`DEFAULT_PREFIX`] unless set. A named network lives one level below.
     pub prefix: String,
     /// Whom to trust, and as whom to appear. Needed for `https` endpoints.
@@ -38,7 +38,7 @@ pub struct EtcdOptions {
 
 impl EtcdOptions {
     /// Options for these members.
-    pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+    pub fn new(endpoints: impl IntoIterator<Item = EtcdUrl>) -> Self {
         Self {
             endpoints: endpoints.into_iter().collect(),
             prefix: DEFAULT_PREFIX.to_owned(),
@@ -114,7 +114,7 @@ impl EtcdOptions {
         if !segments.is_some_and(|mut segments| segments.all(|segment| !segment.is_empty())) {
             return Err(OptionsError::Prefix { prefix: self.prefix.clone() });
         }
-        let cleartext = |endpoint: &&Endpoint| !endpoint.tls() && !endpoint.is_loopback();
+        let cleartext = |endpoint: &&EtcdUrl| !endpoint.tls() && !endpoint.is_loopback();
         if self.credentials.is_some()
             && !self.allow_cleartext_password
             && let Some(endpoint) = self.endpoints.iter().find(cleartext)

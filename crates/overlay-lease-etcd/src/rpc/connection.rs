@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Transport, Identity};
 
-use crate::{Endpoint, EtcdOptions, OptionsError, RequestError};
+use crate::{EtcdOptions, EtcdUrl, OptionsError, RequestError};
 
 /// The members, and the connection to one of them.
 pub(super) struct Connections {
@@ -15,7 +15,7 @@ pub(super) struct Connections {
 }
 
 struct Member {
-    endpoint: Endpoint,
+    endpoint: EtcdUrl,
     transport: Transport,
 }
 
@@ -27,13 +27,13 @@ struct State {
     /// How many connections there have been.
     made: u64,
     /// The last time that no member could be reached.
-    failed: Option<(Instant, Vec<(Endpoint, String)>)>,
+    failed: Option<(Instant, Vec<(EtcdUrl, String)>)>,
 }
 
 /// A connection to a member. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connection {
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: EtcdUrl,
     pub(super) channel: Channel,
     member: usize,
     number: u64,
@@ -41,7 +41,7 @@ pub(super) struct Connection {
 
 impl Connections {
     pub(super) fn new(options: &EtcdOptions) -> Result<Self, OptionsError> {
-        let member = |endpoint: &Endpoint| {
+        let member = |endpoint: &EtcdUrl| {
             let transport = transport(endpoint, options)?;
             Ok(Member { endpoint: endpoint.clone(), transport })
         };
@@ -112,7 +112,7 @@ impl Connections {
     }
 }
 
-fn transport(endpoint: &Endpoint, options: &EtcdOptions) -> Result<Transport, OptionsError> {
+fn transport(endpoint: &EtcdUrl, options: &EtcdOptions) -> Result<Transport, OptionsError> {
     let refused = |error: tonic::transport::Error| OptionsError::Tls {
         endpoint: endpoint.clone(),
         reason: innermost(&error),

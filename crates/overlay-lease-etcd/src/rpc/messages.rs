@@ -17,6 +17,8 @@ pub(crate) struct ResponseHeader {
 pub(crate) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) key: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    pub(crate) create_revision: i64,
     #[prost(int64, tag = "3")]
     pub(crate) mod_revision: i64,
     #[prost(bytes = "vec", tag = "5")]
@@ -333,11 +335,16 @@ mod tests {
 
     #[test]
     fn what_nothing_here_reads_is_skipped() {
-        // Version 7 (field 4) and creation revision 3 (field 2) of a key with lease 9.
+        // A key of lease 9, with version 7 in field 4.
         let bytes = [0x0a, 1, b'k', 0x10, 3, 0x18, 4, 0x20, 7, 0x2a, 1, b'v', 0x30, 9];
         let kv = KeyValue::decode(&bytes[..]).unwrap();
-        let expected =
-            KeyValue { key: b"k".to_vec(), mod_revision: 4, value: b"v".to_vec(), lease: 9 };
+        let expected = KeyValue {
+            key: b"k".to_vec(),
+            create_revision: 3,
+            mod_revision: 4,
+            value: b"v".to_vec(),
+            lease: 9,
+        };
         assert_eq!(kv, expected);
     }
 }

@@ -13,7 +13,7 @@ const DEFAULT_PORT: u16 = 2379;
 ///
 /// The port is 2379 unless given. There is no path, no query and no password in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct EtcdUrl {
     tls: bool,
     host: Host,
     port: u16,
@@ -25,7 +25,7 @@ enum Host {
     Ip(IpAddr),
 }
 
-impl Endpoint {
+impl EtcdUrl {
     /// Whether the connection is encrypted: `https`, not `http`.
     pub fn tls(&self) -> bool {
         self.tls
@@ -48,7 +48,7 @@ impl Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for EtcdUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "https://" } else { "http://" })?;
         match &self.host {
@@ -60,7 +60,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-impl FromStr for Endpoint {
+impl FromStr for EtcdUrl {
     type Err = OptionsError;
 
     fn from_str(text: &str) -> Result<Self, OptionsError> {
@@ -69,7 +69,7 @@ impl FromStr for Endpoint {
     }
 }
 
-fn parse(text: &str) -> Result<Endpoint, &'static str> {
+fn parse(text: &str) -> Result<EtcdUrl, &'static str> {
     let (scheme, rest) = text.trim().split_once("://").ok_or("a scheme is missing")?;
     let tls = match scheme {
         "http" => false,
@@ -108,7 +108,7 @@ fn parse(text: &str) -> Result<Endpoint, &'static str> {
         },
         None => DEFAULT_PORT,
     };
-    Ok(Endpoint { tls, host, port })
+    Ok(EtcdUrl { tls, host, port })
 }
 
 impl Host {
@@ -148,9 +148,9 @@ mod tests {
             (" https://[2001:db8::1]:4001 ", "https://[2001:db8::1]:4001"),
             ("http://[::1]", "http://[::1]:2379"),
         ] {
-            let endpoint: Endpoint = given.parse().unwrap();
+            let endpoint: EtcdUrl = given.parse().unwrap();
             assert_eq!(endpoint.to_string(), printed);
-            assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+            assert_eq!(endpoint.to_string().parse::<EtcdUrl>().unwrap(), endpoint);
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
             ("http://[10.0.0.1]", "no IPv6 address"),
             ("http://a b", "neither a name nor an address"),
         ] {
-            let error = given.parse::<Endpoint>().unwrap_err().to_string();
+            let error = given.parse::<EtcdUrl>().unwrap_err().to_string();
             assert!(error.contains(given) && error.contains(words), "{error}");
             assert!(error.contains("https://HOST:2379"), "{error}");
         }
@@ -179,7 +179,7 @@ mod tests {
         for given in
             ["https://root:hunter2@etcd1:2379", "root:hunter2@etcd1", "https://a@hunter2@b"]
         {
-            let error = given.parse::<Endpoint>().unwrap_err();
+            let error = given.parse::<EtcdUrl>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
     }
@@ -193,7 +193,7 @@ mod tests {
             ("http://localhost.example", false),
             ("http://192.0.2.1", false),
         ] {
-            assert_eq!(given.parse::<Endpoint>().unwrap().is_loopback(), loopback, "{given}");
+            assert_eq!(given.parse::<EtcdUrl>().unwrap().is_loopback(), loopback, "{given}");
         }
     }
 }
