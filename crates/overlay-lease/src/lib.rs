@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod any;
 mod attributes;
 mod config;
 mod family;
@@ -11,6 +12,7 @@ mod store;
 mod view;
 mod watch;
 
+pub use any::{AnyStore, AnyWatch};
 pub use attributes::{Attributes, InvalidAttributes};
 pub use config::{Configured, NetworkConfig};
 pub use family::{ByFamily, Endpoint, Endpoints, InvalidSubnets, NoSubnet, Subnets};
