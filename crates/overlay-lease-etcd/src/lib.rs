@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod create;
 mod error;
 mod layout;
 mod network;
@@ -11,6 +12,7 @@ mod store;
 mod url;
 mod value;
 mod watch;
+mod write;
 
 pub use error::{OptionsError, RequestError};
 pub use options::{Credentials, DEFAULT_PREFIX, EtcdOptions, Password, Tls};

@@ -16,7 +16,7 @@ use tonic_prost::ProstCodec;
 use super::connection::{Connection, Connections, innermost};
 use super::messages::*;
 use super::method::{self, Method};
-use super::txn::{KeyRange, Txn};
+use super::txn::{KeyRange, Txn, TxnAnswer};
 use crate::{EtcdOptions, OptionsError, RequestError};
 
 /// How large an answer may be. A page of 20,000 leases takes some 10 MB.
@@ -107,15 +107,16 @@ impl Client {
         })
     }
 
-    pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, RequestError> {
-        if txn.reads_only() {
-            self.call::<method::ReadTxn>(txn.into_request()).await
-        } else {
-            self.call::<method::WriteTxn>(txn.into_request()).await
-        }
+    /// Where the outcome is unknown, the transaction is sent again: its comparisons must be such that its effect
+    /// happens once, and [`TxnAnswer::repeated`] says that they may have failed because it has.
+    pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnAnswer, RequestError> {
+        let (answer, repeated) = self.repeat::<method::Txn>(txn.into_request()).await?;
+        Ok(TxnAnswer::new(answer, repeated))
     }
 
-    /// A new lease of so many seconds, at least; etcd may have a higher minimum.
+    /// A new lease of so many seconds, at least: etcd may have a higher minimum.
+    ///
+    /// When an answer is lost, there may be one more that nobody uses. It goes after its time.
     pub(crate) async fn grant(&self, ttl: i64) -> Result<LeaseGrantResponse, RequestError> {
         self.call::<method::LeaseGrant>(LeaseGrantRequest { ttl, id: 0 }).await
     }
@@ -138,14 +139,23 @@ impl Client {
     }
 
     async fn call<M: Method>(&self, request: M::Request) -> Result<M::Answer, RequestError> {
+        self.repeat::<M>(request).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends the request until its outcome is known, but not forever. Also tells whether it was sent more than once.
+    async fn repeat<M: Method>(
+        &self,
+        request: M::Request,
+    ) -> Result<(M::Answer, bool), RequestError> {
         // One more than there are members: the first attempt may use a connection that broke long ago.
-        let mut left = if M::REPEATABLE { self.shared.connections.members() } else { 0 };
+        let mut left = self.shared.connections.members();
+        let mut repeated = false;
         let mut renewed = false;
         loop {
             let token = self.token(None).await?;
             let (used, result) = self.attempt::<M>(request.clone(), &token).await?;
             match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, repeated)),
                 Err(Failure::Token(error)) if renewed => return Err(error),
                 Err(Failure::Token(_)) => {
                     renewed = true;
@@ -159,6 +169,7 @@ impl Client {
                         return Err(error);
                     }
                     left -= 1;
+                    repeated = true;
                 }
             }
         }

@@ -4,20 +4,17 @@ use prost::Message;
 
 use super::messages::*;
 
-/// A call with one request and one answer.
+/// A call with one request and one answer. Sending it twice does no harm.
 pub(super) trait Method {
     type Request: Message + Clone + 'static;
     type Answer: Message + Default + 'static;
     /// As errors call it.
     const NAME: &'static str;
     const PATH: &'static str;
-    /// Whether sending it twice does what sending it once does, so that it may be repeated when
-    /// the outcome is unknown.
-    const REPEATABLE: bool;
 }
 
 macro_rules! methods {
-    ($($method:ident: $request:ty => $answer:ty, $name:literal, $path:literal, $repeatable:literal;)*) => {
+    ($($method:ident: $request:ty => $answer:ty, $name:literal, $path:literal;)*) => {
         $(
             pub(super) struct $method;
 
@@ -26,7 +23,6 @@ macro_rules! methods {
                 type Answer = $answer;
                 const NAME: &'static str = $name;
                 const PATH: &'static str = $path;
-                const REPEATABLE: bool = $repeatable;
             }
         )*
     };
@@ -34,22 +30,20 @@ macro_rules! methods {
 
 methods! {
     Range: RangeRequest => RangeResponse,
-        "range", "/etcdserverpb.KV/Range", true;
-    ReadTxn: TxnRequest => TxnResponse,
-        "txn", "/etcdserverpb.KV/Txn", true;
-    WriteTxn: TxnRequest => TxnResponse,
-        "txn", "/etcdserverpb.KV/Txn", false;
+        "range", "/etcdserverpb.KV/Range";
+    Txn: TxnRequest => TxnResponse,
+        "txn", "/etcdserverpb.KV/Txn";
     LeaseGrant: LeaseGrantRequest => LeaseGrantResponse,
-        "lease grant", "/etcdserverpb.Lease/LeaseGrant", false;
+        "lease grant", "/etcdserverpb.Lease/LeaseGrant";
     LeaseRevoke: LeaseRevokeRequest => LeaseRevokeResponse,
-        "lease revoke", "/etcdserverpb.Lease/LeaseRevoke", false;
+        "lease revoke", "/etcdserverpb.Lease/LeaseRevoke";
     LeaseTimeToLive: LeaseTimeToLiveRequest => LeaseTimeToLiveResponse,
-        "lease time to live", "/etcdserverpb.Lease/LeaseTimeToLive", true;
+        "lease time to live", "/etcdserverpb.Lease/LeaseTimeToLive";
     // A stream in both directions; one request and one answer are a stream, too.
     LeaseKeepAlive: LeaseKeepAliveRequest => LeaseKeepAliveResponse,
-        "lease keep alive", "/etcdserverpb.Lease/LeaseKeepAlive", true;
+        "lease keep alive", "/etcdserverpb.Lease/LeaseKeepAlive";
     Authenticate: AuthenticateRequest => AuthenticateResponse,
-        "authenticate", "/etcdserverpb.Auth/Authenticate", true;
+        "authenticate", "/etcdserverpb.Auth/Authenticate";
 }
 
 /// The path of the watch stream.

@@ -90,14 +90,54 @@ impl Txn {
         self
     }
 
-    /// Whether it only reads, whatever the comparisons say.
-    pub(super) fn reads_only(&self) -> bool {
-        let reads = |op: &RequestOp| matches!(op.request, Some(Request::Range(_)));
-        self.0.success.iter().chain(&self.0.failure).all(reads)
-    }
-
     pub(super) fn into_request(self) -> TxnRequest {
         self.0
+    }
+}
+
+/// What came of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct TxnAnswer {
+    /// The revision after it.
+    pub(crate) revision: i64,
+    /// Whether all comparisons held.
+    pub(crate) succeeded: bool,
+    /// Whether it was sent more than once. Then comparisons may have failed because an earlier one succeeded.
+    pub(crate) repeated: bool,
+    /// What was got, in the order in which it was asked for.
+    pub(crate) got: Vec<Got>,
+}
+
+/// The keys of one range.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) kvs: Vec<KeyValue>,
+    /// Whether there are more.
+    pub(crate) more: bool,
+}
+
+impl TxnAnswer {
+    pub(super) fn new(answer: TxnResponse, repeated: bool) -> Self {
+        let got = answer.responses.into_iter().filter_map(|op| match op.response {
+            Some(Response::Range(range)) => Some(Got { kvs: range.kvs, more: range.more }),
+            _ => None,
+        });
+        Self {
+            revision: answer.header.map_or(0, |header| header.revision),
+            succeeded: answer.succeeded,
+            repeated,
+            got: got.collect(),
+        }
+    }
+
+    /// What the first, second, .. question got. Nothing where there was none.
+    pub(crate) fn take(&mut self, index: usize) -> Got {
+        self.got.get_mut(index).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The only key that it got.
+    pub(crate) fn take_one(&mut self, index: usize) -> Option<KeyValue> {
+        self.take(index).kvs.into_iter().next()
     }
 }
 
@@ -121,13 +161,5 @@ mod tests {
         ] {
             assert_eq!(KeyRange::prefix(prefix).end, end, "{prefix:?}");
         }
-    }
-
-    #[test]
-    fn a_transaction_that_writes_in_one_case_does_not_only_read() {
-        let keys = || KeyRange::single("k");
-        assert!(Txn::default().then_get(keys(), 0).else_get(keys(), 1).reads_only());
-        assert!(!Txn::default().then_put("k", "v", 0).else_get(keys(), 1).reads_only());
-        assert!(!Txn::default().then_get(keys(), 0).then_delete("k").reads_only());
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Watcher {
     client: Client,
     connection: Connection,
     from: i64,
+    /// The revision of the member when it began to watch.
+    pub(crate) at: i64,
     answers: Streaming<WatchResponse>,
 }
 
@@ -74,7 +76,9 @@ impl Client {
             self.give_up(&connection).await;
         }
         let (answers, first) = opened?;
-        let watcher = Watcher { client: self.clone(), connection, from, answers };
+        let at = first.as_ref().and_then(|first| first.header.as_ref());
+        let at = at.map_or(0, |header| header.revision);
+        let watcher = Watcher { client: self.clone(), connection, from, at, answers };
         match first {
             Some(first) if first.created && !first.canceled => Ok(watcher),
             Some(refused) if refused.canceled => Err(watcher.refused(refused, token)),
