@@ -8,17 +8,19 @@ mod family;
 mod lease;
 mod memory;
 mod name;
+mod pool;
 mod store;
 mod view;
 mod watch;
 
 pub use any::{AnyStore, AnyWatch};
 pub use attributes::{Attributes, InvalidAttributes};
-pub use config::{Configured, NetworkConfig};
-pub use family::{ByFamily, Endpoint, Endpoints, InvalidSubnets, NoSubnet, Subnets};
+pub use config::{BackendConfig, Configured, InvalidConfig, NetworkConfig, NotInPool};
+pub use family::{ByFamily, Endpoint, Endpoints, Family, InvalidSubnets, NoSubnet, Subnets};
 pub use lease::{Lease, Revision};
 pub use memory::{Memory, MemoryStore, MemoryWatch};
 pub use name::{InvalidName, NetworkName, NodeId};
+pub use pool::{Pool, Prefix};
 pub use store::{
     Claim, ConfigureError, CreateError, LATE, Standing, Store, StoreError, StoreErrorKind, Tenant,
     WriteError,
