@@ -1,17 +1,21 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod allocate;
 mod attributes;
 mod config;
 mod family;
+mod hash;
 mod lease;
 mod memory;
 mod name;
+mod occupancy;
 mod pool;
 mod store;
 mod view;
 mod watch;
 
+pub use allocate::{Exhausted, Policy, allocate, guesses};
 pub use attributes::{Attributes, InvalidAttributes};
 pub use config::{BackendConfig, Configured, InvalidConfig, NetworkConfig, NotInPool};
 pub use family::{ByFamily, Endpoint, Endpoints, Family, InvalidSubnets, NoSubnet, Subnets};
