@@ -4,6 +4,8 @@
 mod any;
 mod attributes;
 mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod family;
 mod lease;
 mod memory;
