@@ -186,6 +186,8 @@ mod tests {
         assert_eq!((ms(100, 0.0), ms(u32::MAX, 1.0)), (2000, 6000));
         let drawn: Vec<_> = (0..100).map(|_| random()).collect();
         assert!(drawn.iter().all(|random| (0.0..=1.0).contains(random)), "{drawn:?}");
-        assert!(drawn.iter().any(|random| *random < 0.4) && drawn.iter().any(|random| *random > 0.6));
+        assert!(
+            drawn.iter().any(|random| *random < 0.4) && drawn.iter().any(|random| *random > 0.6)
+        );
     }
 }

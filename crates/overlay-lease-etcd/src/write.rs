@@ -188,7 +188,8 @@ impl Network {
         }
         let now = answer.take_one(0);
         if answer.repeated
-            && let Some(now) = now.as_ref().filter(|now| now.value == value && now.lease == etcd_lease)
+            && let Some(now) =
+                now.as_ref().filter(|now| now.value == value && now.lease == etcd_lease)
             && let Ok(lease) = value::read_lease(own.lease.subnets, now)
         {
             return Ok(lease);
