@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod allocate;
+mod any;
 mod attributes;
 mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod family;
 mod hash;
 mod lease;
@@ -16,6 +19,7 @@ mod view;
 mod watch;
 
 pub use allocate::{Exhausted, Policy, allocate, guesses};
+pub use any::{AnyStore, AnyWatch};
 pub use attributes::{Attributes, InvalidAttributes};
 pub use config::{BackendConfig, Configured, InvalidConfig, NetworkConfig, NotInPool};
 pub use family::{ByFamily, Endpoint, Endpoints, Family, InvalidSubnets, NoSubnet, Subnets};

@@ -1,0 +1,300 @@
+//! The store: what async callers see of the threads.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use overlay_lease::{
+    Attributes, Claim, ConfigureError, Configured, CreateError, Lease, NetworkConfig, NetworkName,
+    NodeId, Revision, Snapshot, Standing, Store, StoreError, Tenant, Update, Watch, WriteError,
+};
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use crate::fault::Fault;
+use crate::file::Link;
+use crate::queue::Queue;
+use crate::read;
+use crate::reader::{Query, Reader};
+use crate::row::Written;
+use crate::write;
+use crate::writer::{Asked, Write, Writer};
+
+/// The leases of one network in an SQLite file. Clones share two threads, one that writes and one that reads, which end
+/// with the last of them.
+///
+/// Any number of processes of one machine may use the same file at the same time, and it may hold several networks. The
+/// file has to be on a local disk: SQLite's write-ahead log does not work over a network.
+///
+/// It needs no runtime: its futures are woken by its threads.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// How errors call the store.
+    name: String,
+    network: NetworkName,
+    writes: Queue<Write>,
+    queries: Queue<Query>,
+    changed: watch::Sender<u64>,
+}
+
+impl SqliteStore {
+    /// The network called `network` in the file at `path`, which is made if it is not there. Its directory has to be.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the file cannot be made or opened, is that of another program or a newer version, or is
+    /// damaged. Then it is left as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped may leave a new file without leases.
+    pub async fn open(path: impl AsRef<Path>, network: &NetworkName) -> Result<Self, StoreError> {
+        let given = path.as_ref();
+        let name = format!("sqlite:{}", given.display());
+        let failed = |fault: &Arc<Fault>| error(&name, "open the file", fault);
+        let path = std::path::absolute(given)
+            .map_err(|error| failed(&Arc::new(Fault::Io("find the file", error))))?;
+        let (writes, queries, changed) =
+            start(path, network).await.map_err(|fault| failed(&fault))?;
+        let network = network.clone();
+        Ok(Self { shared: Arc::new(Shared { name, network, writes, queries, changed }) })
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &NetworkName {
+        &self.shared.network
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { name, network, .. } = &*self.shared;
+        f.debug_struct("SqliteStore")
+            .field("name", name)
+            .field("network", network)
+            .finish_non_exhaustive()
+    }
+}
+
+type Started = (Queue<Write>, Queue<Query>, watch::Sender<u64>);
+
+async fn start(path: PathBuf, network: &NetworkName) -> Result<Started, Arc<Fault>> {
+    let (writes, receiver) = Queue::new();
+    let (queries, asked) = Queue::new();
+    let changed = watch::Sender::new(0);
+    let reader = Reader::new(Link::new(path.clone()), network.clone(), changed.clone());
+    let mut writer = Writer {
+        link: Link::new(path),
+        network: network.clone(),
+        writes: receiver,
+        changed: changed.clone(),
+    };
+    let (ready, opened) = oneshot::channel();
+    spawn(move || {
+        let connected = writer.link.create().and_then(|()| writer.link.connection().map(drop));
+        let go = connected.is_ok();
+        // Who opens it may have gone, and then the queue ends at once.
+        let _ = ready.send(connected.map_err(Arc::new));
+        if go {
+            writer.run();
+        }
+    })?;
+    opened.await.unwrap_or_else(|_| Err(Arc::new(Fault::Ended)))?;
+    spawn(move || reader.run(&asked))?;
+    Ok((writes, queries, changed))
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), Arc<Fault>> {
+    let spawned = thread::Builder::new().name("overlay-sqlite".into()).spawn(run);
+    spawned.map(drop).map_err(|error| Arc::new(Fault::Io("start a thread", error)))
+}
+
+impl Shared {
+    /// Has the writer do something.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        function: impl FnOnce(&Connection, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.writes.put(Box::new(Asked::new(function, reply))).await;
+        self.wait(operation, asked, answer).await
+    }
+
+    /// Asks the reader.
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        function: impl FnOnce(&Connection, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let query: Query = Box::new(move |reader| {
+            // Who asked may have gone.
+            let _ = reply.send(reader.answer(function));
+        });
+        let asked = self.queries.put(query).await;
+        self.wait(operation, asked, answer).await
+    }
+
+    async fn wait<T>(
+        &self,
+        operation: &'static str,
+        asked: bool,
+        answer: oneshot::Receiver<Result<T, Arc<Fault>>>,
+    ) -> Result<T, StoreError> {
+        let answer = if asked { answer.await.ok() } else { None };
+        answer
+            .unwrap_or_else(|| Err(Arc::new(Fault::Ended)))
+            .map_err(|fault| error(&self.name, operation, &fault))
+    }
+
+    fn written(
+        &self,
+        operation: &'static str,
+        attributes: &Attributes,
+    ) -> Result<Written, StoreError> {
+        Written::new(attributes).map_err(|fault| error(&self.name, operation, &Arc::new(fault)))
+    }
+}
+
+fn error(store: &str, operation: &'static str, fault: &Arc<Fault>) -> StoreError {
+    StoreError::new(fault.kind(), store, operation, fault.clone())
+}
+
+impl Store for SqliteStore {
+    type Watch = SqliteWatch;
+
+    async fn config(&self) -> Result<Option<Configured>, StoreError> {
+        let name = self.shared.network.clone();
+        let query = move |connection: &Connection, _| read::config(connection, &name);
+        self.shared.read("read the configuration", query).await
+    }
+
+    async fn configure(
+        &self,
+        config: &NetworkConfig,
+        replaces: Option<Revision>,
+    ) -> Result<Configured, ConfigureError> {
+        let (name, config) = (self.shared.network.clone(), Arc::new(config.clone()));
+        let write = move |connection: &Connection, _| {
+            write::configure(connection, &name, &config, replaces)
+        };
+        self.shared.write("configure the network", write).await?
+    }
+
+    async fn standing(&self, node: &NodeId) -> Result<Standing, StoreError> {
+        let (name, node) = (self.shared.network.clone(), node.clone());
+        let query = move |connection: &Connection, _| read::standing(connection, &name, &node);
+        self.shared.read("read a node's standing", query).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        let name = self.shared.network.clone();
+        let query = move |connection: &Connection, _| read::tenants(connection, &name);
+        self.shared.read("list the tenants", query).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let name = self.shared.network.clone();
+        let query = move |connection: &Connection, _| read::snapshot(connection, &name);
+        self.shared.read("list the leases", query).await
+    }
+
+    async fn watch(&self, after: Revision) -> Result<SqliteWatch, StoreError> {
+        let changed = self.shared.changed.subscribe();
+        Ok(SqliteWatch { shared: self.shared.clone(), changed, after, news: true })
+    }
+
+    async fn create(&self, claim: &Claim) -> Result<Arc<Lease>, CreateError> {
+        const OPERATION: &str = "make a lease";
+        let written = self.shared.written(OPERATION, &claim.attributes)?;
+        let (name, claim) = (self.shared.network.clone(), claim.clone());
+        let write = move |connection: &Connection, now| {
+            write::create(connection, &name, now, &claim, written)
+        };
+        self.shared.write(OPERATION, write).await?
+    }
+
+    async fn update(
+        &self,
+        lease: &Lease,
+        attributes: &Attributes,
+        ttl: Option<Duration>,
+    ) -> Result<Arc<Lease>, WriteError> {
+        const OPERATION: &str = "change a lease";
+        let written = self.shared.written(OPERATION, attributes)?;
+        let (name, lease) = (self.shared.network.clone(), lease.clone());
+        let write = move |connection: &Connection, now| {
+            write::update(connection, &name, now, &lease, written, ttl)
+        };
+        self.shared.write(OPERATION, write).await?
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), WriteError> {
+        let (name, lease) = (self.shared.network.clone(), lease.clone());
+        let write =
+            move |connection: &Connection, now| write::renew(connection, &name, now, &lease);
+        self.shared.write("renew a lease", write).await?
+    }
+
+    async fn remove(&self, lease: &Lease) -> Result<(), WriteError> {
+        let (name, lease) = (self.shared.network.clone(), lease.clone());
+        let write = move |connection: &Connection, _| write::remove(connection, &name, &lease);
+        self.shared.write("remove a lease", write).await?
+    }
+
+    async fn remaining(&self, lease: &Lease) -> Result<Option<Duration>, WriteError> {
+        let (name, lease) = (self.shared.network.clone(), lease.clone());
+        let query =
+            move |connection: &Connection, now| write::remaining(connection, &name, now, &lease);
+        self.shared.read("ask how long a lease lives", query).await?
+    }
+}
+
+/// What happens in a network of a file, whichever process does it.
+///
+/// What this process does is told at once, what others do within 50 ms.
+pub struct SqliteWatch {
+    shared: Arc<Shared>,
+    changed: watch::Receiver<u64>,
+    after: Revision,
+    /// Whether there may be something new.
+    news: bool,
+}
+
+impl fmt::Debug for SqliteWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { name, network, .. } = &*self.shared;
+        f.debug_struct("SqliteWatch")
+            .field("name", name)
+            .field("network", network)
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watch for SqliteWatch {
+    async fn next(&mut self) -> Result<Update, StoreError> {
+        loop {
+            if !self.news && self.changed.changed().await.is_err() {
+                return Err(error(&self.shared.name, "watch the leases", &Arc::new(Fault::Ended)));
+            }
+            self.news = true;
+            self.changed.mark_unchanged();
+            let (name, after) = (self.shared.network.clone(), self.after);
+            let query = move |connection: &Connection, _| read::since(connection, &name, after);
+            if let Some(update) = self.shared.read("watch the leases", query).await? {
+                self.after = update.revision();
+                return Ok(update);
+            }
+            self.news = false;
+        }
+    }
+}
