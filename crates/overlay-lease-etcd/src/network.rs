@@ -237,12 +237,13 @@ pub(crate) fn skipped(kv: &KeyValue, reason: String) -> Skipped {
 
 fn kind(error: &RequestError) -> StoreErrorKind {
     match error {
-        RequestError::Refused { code, message, .. }
-            if matches!(code.as_str(), "PermissionDenied" | "Unauthenticated")
-                || message.contains("authentication")
-                || message.contains("permission denied") =>
-        {
-            StoreErrorKind::Denied
+        RequestError::Refused { code, message, .. } => {
+            let codes = ["PermissionDenied", "Unauthenticated"];
+            // Watches are refused without a code, and wrong passwords with that of a wrong argument.
+            let words = ["permission denied", "authentication", "auth token", "user name is empty"];
+            let denied =
+                codes.contains(&code.as_str()) || words.iter().any(|words| message.contains(words));
+            if denied { StoreErrorKind::Denied } else { StoreErrorKind::Unavailable }
         }
         RequestError::Answer { .. } => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,

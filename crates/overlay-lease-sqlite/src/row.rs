@@ -17,7 +17,7 @@ use crate::fault::Fault;
 pub(crate) const LEASE: &str = "ipv4, ipv6, node, attributes, ttl_ms, created, revision";
 
 /// Attributes that are allowed, in bytes; the schema allows as many characters.
-const LONGEST: usize = 65_536;
+const LONGEST: usize = 1 << 20;
 
 /// A term that nobody waits for the end of: 100 years. The schema allows no longer one.
 const LONGEST_TTL_MS: i64 = 3_155_760_000_000;

@@ -27,7 +27,7 @@ CREATE TABLE leases (
     -- NULL if it belongs to nobody in particular.
     node TEXT CHECK (node <> ''),
     -- What the node tells its peers, as JSON.
-    attributes TEXT NOT NULL CHECK (json_valid(attributes) AND length(attributes) <= 65536),
+    attributes TEXT NOT NULL CHECK (json_valid(attributes) AND length(attributes) <= 1048576),
     -- How long it lives without being renewed. NULL for a reservation.
     ttl_ms INTEGER CHECK (ttl_ms BETWEEN 0 AND 3155760000000),
     -- When it goes unless it is renewed, in milliseconds of CLOCK_BOOTTIME.

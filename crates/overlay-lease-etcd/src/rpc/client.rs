@@ -272,6 +272,13 @@ pub(super) fn grpc(connection: &Connection) -> Grpc<Channel> {
     Grpc::new(connection.channel.clone()).max_decoding_message_size(MAX_ANSWER)
 }
 
+/// Whether etcd says that it does not, or no longer, take the token, or that there should be one by now.
+pub(super) fn is_stale(message: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old", "user name is empty"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 /// What a status says about what has happened.
 pub(super) fn judge(operation: &'static str, connection: &Connection, status: &Status) -> Failure {
     let endpoint = connection.endpoint.clone();

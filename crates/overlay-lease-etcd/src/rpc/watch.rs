@@ -7,7 +7,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::client::{Client, Failure, Token, grpc, judge};
+use super::client::{Client, Failure, Token, grpc, is_stale, judge};
 use super::connection::Connection;
 use super::messages::*;
 use super::method::WATCH;
@@ -129,15 +129,16 @@ impl Watcher {
         if answer.compact_revision != 0 {
             return Failure::Other(RequestError::Compacted { operation, revision: self.from });
         }
-        // A stale token looks the same as a missing permission here.
-        let denied = answer.cancel_reason.contains("permission denied");
+        // Up to etcd 3.4 a stale token may look the same as a missing permission here.
+        let reason = answer.cancel_reason.as_str();
+        let stale = is_stale(reason) || (reason.contains("permission denied") && token.is_some());
         let error = RequestError::Refused {
             operation,
             endpoint: self.connection.endpoint.clone(),
             code: "Canceled".into(),
             message: answer.cancel_reason,
         };
-        if denied && token.is_some() { Failure::Token(error) } else { Failure::Other(error) }
+        if stale { Failure::Token(error) } else { Failure::Other(error) }
     }
 
     fn ended(&self) -> RequestError {

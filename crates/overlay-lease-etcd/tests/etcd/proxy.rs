@@ -9,16 +9,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A proxy in front of a port on loopback. It ends with the runtime.
-pub struct Proxy {
+/// A proxy in front of a port of etcd on loopback. It ends with the runtime.
+pub(crate) struct Proxy {
     port: u16,
+    target: watch::Sender<u16>,
     weather: watch::Sender<Weather>,
     task: JoinHandle<()>,
 }
 
 /// What the proxy does with connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// Everything passes, this much later.
     Fair(Duration),
     /// Everything that passed so far stays as it is, and nothing passes any more.
@@ -30,19 +31,25 @@ pub enum Weather {
 }
 
 impl Proxy {
-    pub async fn to(port: u16) -> Self {
+    pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let here = listener.local_addr().unwrap().port();
         let weather = watch::Sender::new(Weather::Fair(Duration::ZERO));
-        let task = tokio::spawn(serve(listener, port, weather.subscribe()));
-        Self { port: here, weather, task }
+        let target = watch::Sender::new(port);
+        let task = tokio::spawn(serve(listener, target.subscribe(), weather.subscribe()));
+        Self { port: here, target, weather, task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn set(&self, weather: Weather) {
+    /// From now on, new connections lead there.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.target.send_replace(port);
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 }
@@ -53,12 +60,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, port: u16, weather: watch::Receiver<Weather>) {
+async fn serve(
+    listener: TcpListener,
+    target: watch::Receiver<u16>,
+    weather: watch::Receiver<Weather>,
+) {
     loop {
         let Ok((near, _)) = listener.accept().await else { return };
         if *weather.borrow() == Weather::Closed {
             continue;
         }
+        let port = *target.borrow();
         let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { continue };
         tokio::spawn(relay(near, far, weather.clone()));
     }
@@ -126,7 +138,8 @@ impl Requests {
             self.preface_seen = true;
         }
         while self.preface_seen && self.pending.len() >= HEADER {
-            let length = self.pending[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            let length =
+                self.pending[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
             if self.pending.len() < HEADER + length {
                 return;
             }

@@ -20,11 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 5;
 
 /// A running etcd of one member.
-pub struct Etcd {
+pub(crate) struct Etcd {
     child: Option<Child>,
     dir: PathBuf,
     ports: Ports,
-    tls: Vec<String>,
+    options: Vec<String>,
+    /// What etcd's own client needs to get in.
+    pub(crate) ctl_options: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -36,12 +38,15 @@ struct Ports {
 
 impl Etcd {
     /// Starts one without data. Nothing, loudly, if there is no etcd here and none is required.
-    pub fn start(case: &str) -> Option<Self> {
+    pub(crate) fn start(case: &str) -> Option<Self> {
         Self::start_with(case, |_| Vec::new())
     }
 
     /// Starts one with further options, which may refer to files in its directory.
-    pub fn start_with(case: &str, options: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+    pub(crate) fn start_with(
+        case: &str,
+        options: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Option<Self> {
         for program in ["etcd", "etcdctl"] {
             if let Err(error) = Command::new(program).arg("version").output() {
                 let why = format!("{program}: {error}");
@@ -50,9 +55,15 @@ impl Etcd {
             }
         }
         let dir = temporary_directory();
-        let tls = options(&dir);
+        let options = options(&dir);
         for _ in 0..ATTEMPTS {
-            let mut etcd = Self { child: None, dir: dir.clone(), ports: free_ports(), tls: tls.clone() };
+            let mut etcd = Self {
+                child: None,
+                dir: dir.clone(),
+                ports: free_ports(),
+                options: options.clone(),
+                ctl_options: Vec::new(),
+            };
             if etcd.run() {
                 return Some(etcd);
             }
@@ -63,55 +74,67 @@ impl Etcd {
     }
 
     /// Starts it again on the same data, after [`kill`](Self::kill).
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         assert!(self.run(), "etcd does not start again: {}", log(&self.dir));
     }
 
     /// Ends it at once, as with `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it is ours");
             child.wait().expect("it was killed");
         }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.ports.client
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.dir
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme(), self.ports.client)
     }
 
-    pub fn options(&self) -> EtcdOptions {
+    pub(crate) fn options(&self) -> EtcdOptions {
         EtcdOptions::parse(&self.url()).unwrap()
     }
 
-    pub fn store(&self) -> EtcdStore {
+    pub(crate) fn store(&self) -> EtcdStore {
         EtcdStore::new(&self.options()).unwrap()
     }
 
     /// Runs etcd's own client, and returns what it says. It is another implementation of what is tested.
-    pub fn ctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("etcdctl")
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
+        self.ctl_with_input(arguments, "")
+    }
+
+    /// The same, with something to read.
+    pub(crate) fn ctl_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let mut child = Command::new("etcdctl")
             .env_clear()
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", &self.url(), "--command-timeout", "10s"])
+            .args(&self.ctl_options)
             .args(arguments)
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "etcdctl {arguments:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     fn scheme(&self) -> &'static str {
-        if self.tls.is_empty() { "http" } else { "https" }
+        let tls = self.options.iter().any(|option| option.starts_with("--cert-file"));
+        if tls { "https" } else { "http" }
     }
 
     fn run(&mut self) -> bool {
@@ -130,7 +153,7 @@ impl Etcd {
             // The shortest lease follows from these: 1 second.
             .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
             .args(["--logger", "zap", "--log-level", "error"])
-            .args(&self.tls)
+            .args(&self.options)
             .stdout(logs.try_clone().unwrap())
             .stderr(logs)
             .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! What the tests have in common: a directory of their own, a network in a file, claims.
+//! What the tests have in common: a directory of their own, a network in a file, claims, a runtime.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +10,10 @@ use overlay_lease::{
 use overlay_lease_sqlite::SqliteStore;
 
 /// A directory that goes with the value.
-pub struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sqlite-{}-{number}", std::process::id());
@@ -22,11 +22,11 @@ impl Dir {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.0.join("leases.db")
     }
 }
@@ -38,39 +38,55 @@ impl Drop for Dir {
     }
 }
 
-pub fn network(name: &str) -> NetworkName {
+pub(crate) fn network(name: &str) -> NetworkName {
     NetworkName::new(name).unwrap()
 }
 
-pub fn node(name: &str) -> NodeId {
+pub(crate) fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
-pub fn subnets(text: &str) -> Subnets {
+pub(crate) fn subnets(text: &str) -> Subnets {
     text.parse().unwrap()
 }
 
-pub fn config() -> NetworkConfig {
+pub(crate) fn config() -> NetworkConfig {
     NetworkConfig::from_json(r#"{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}"#).unwrap()
 }
 
-pub async fn open(path: &Path) -> SqliteStore {
+pub(crate) async fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, &network("red")).await.unwrap()
 }
 
 /// The network, configured, and under which revision.
-pub async fn configured(path: &Path) -> (SqliteStore, Revision) {
+pub(crate) async fn configured(path: &Path) -> (SqliteStore, Revision) {
     let store = open(path).await;
     let under = store.configure(&config(), None).await.unwrap().revision;
     (store, under)
 }
 
-pub fn claim(under: Revision, name: &str, wanted: &str, ttl: Option<Duration>) -> Claim {
+pub(crate) fn claim(under: Revision, name: &str, wanted: &str, ttl: Option<Duration>) -> Claim {
     let attributes = Attributes::new(Endpoints::at(["192.0.2.1".parse().unwrap()]), "vxlan");
     Claim { subnets: subnets(wanted), node: Some(node(name)), attributes, ttl, under }
 }
 
 /// The subnet with that number, of 65,536.
-pub fn numbered(number: u32) -> String {
+pub(crate) fn numbered(number: u32) -> String {
     format!("10.{}.{}.0/24", number / 256, number % 256)
+}
+
+/// Trials of asynchronous functions.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        vec![$(Trial::test(stringify!($name), || {
+            $crate::common::block_on($name());
+            Ok(())
+        })),*]
+    };
+}
+
+pub(crate) use trials;
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
