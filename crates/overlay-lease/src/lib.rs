@@ -1,20 +1,24 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod allocate;
 mod any;
 mod attributes;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod family;
+mod hash;
 mod lease;
 mod memory;
 mod name;
+mod occupancy;
 mod pool;
 mod store;
 mod view;
 mod watch;
 
+pub use allocate::{Exhausted, Policy, allocate, guesses};
 pub use any::{AnyStore, AnyWatch};
 pub use attributes::{Attributes, InvalidAttributes};
 pub use config::{BackendConfig, Configured, InvalidConfig, NetworkConfig, NotInPool};

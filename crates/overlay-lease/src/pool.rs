@@ -161,6 +161,13 @@ impl<N: Prefix> Pool<N> {
         right_length && (self.first..=self.last).contains(&subnet)
     }
 
+    /// The indexes of the first and of the last subnet that has addresses in common with `other`; `None` if none has.
+    pub(crate) fn overlapped_by(&self, other: N) -> Option<(u128, u128)> {
+        let start = other.start().max(self.first.bits());
+        let end = other.end().min(self.last.end());
+        (start <= end).then(|| (self.index_at(start), self.index_at(end)))
+    }
+
     /// The index of the subnet with this address, which is not before the first subnet.
     fn index_at(&self, bits: u128) -> u128 {
         (bits - self.first.bits()) >> (N::WIDTH - self.subnet_len())
@@ -221,6 +228,8 @@ pub(crate) mod sealed {
 
     use ipnet::{Ipv4Net, Ipv6Net};
 
+    use crate::family::Subnets;
+
     /// What the members of the configuration are called that describe a pool.
     #[derive(Clone, Copy, Debug)]
     pub struct Members {
@@ -245,8 +254,15 @@ pub(crate) mod sealed {
         const MEMBERS: Members;
         fn bits(self) -> u128;
         fn len(self) -> u8;
+        /// That of its family.
+        fn of(subnets: &Subnets) -> Option<Self>;
         /// Host bits are cleared, lengths beyond the width cut.
         fn at(bits: u128, len: u8) -> Self;
+
+        /// The first address.
+        fn start(self) -> u128 {
+            Self::at(self.bits(), self.len()).bits()
+        }
 
         /// The last address.
         fn end(self) -> u128 {
@@ -276,12 +292,16 @@ pub(crate) mod sealed {
     }
 
     macro_rules! bits {
-        ($net:ident, $address:ident, $width:literal, $usual:literal, $example:literal, $members:expr) => {
+        ($net:ident, $address:ident, $of:ident, $width:literal, $usual:literal, $example:literal, $members:expr) => {
             impl Bits for $net {
                 const WIDTH: u8 = $width;
                 const USUAL_LEN: u8 = $usual;
                 const EXAMPLE: &str = $example;
                 const MEMBERS: Members = $members;
+
+                fn of(subnets: &Subnets) -> Option<Self> {
+                    subnets.$of()
+                }
 
                 fn bits(self) -> u128 {
                     self.addr().bits()
@@ -303,6 +323,7 @@ pub(crate) mod sealed {
     bits!(
         Ipv4Net,
         Ipv4Addr,
+        v4,
         32,
         24,
         "10.5.0.0/16",
@@ -316,6 +337,7 @@ pub(crate) mod sealed {
     bits!(
         Ipv6Net,
         Ipv6Addr,
+        v6,
         128,
         64,
         "fd00:5::/48",
@@ -419,6 +441,24 @@ pub(crate) mod tests {
         assert!(zeros.starting_at(Ipv4Addr::UNSPECIFIED).is_err(), "stands for 0.0.1.0");
     }
 
+    #[test]
+    fn what_overlaps_is_found_by_index() {
+        let pool = v4("10.5.0.0/16").unwrap();
+        for (other, overlapped) in [
+            ("10.5.1.0/24", Some((0, 0))),
+            ("10.5.3.64/26", Some((2, 2))),
+            ("10.5.2.0/23", Some((1, 2))),
+            ("10.0.0.0/8", Some((0, 254))),
+            ("0.0.0.0/0", Some((0, 254))),
+            ("10.5.0.0/24", None),
+            ("10.6.0.0/16", None),
+        ] {
+            assert_eq!(pool.overlapped_by(other.parse().unwrap()), overlapped, "{other}");
+        }
+        let pool = v6("fd00::/16").unwrap();
+        assert_eq!(pool.overlapped_by("::/0".parse().unwrap()), Some((0, pool.count() - 1)));
+    }
+
     proptest! {
         #[test]
         fn every_subnet_of_ipv4_has_an_index(pool in any_pool::<Ipv4Net>(), at: u128, other: u128) {
@@ -437,6 +477,7 @@ pub(crate) mod tests {
             return Err(TestCaseError::fail("no such subnet"));
         };
         prop_assert_eq!(pool.index(subnet), Some(index));
+        prop_assert_eq!(pool.overlapped_by(subnet), Some((index, index)));
         prop_assert!(pool.contains(subnet));
         prop_assert_eq!(N::at(subnet.bits(), pool.network().len()), pool.network());
         prop_assert!((index == 0) == (subnet == pool.first()));

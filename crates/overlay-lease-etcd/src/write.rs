@@ -1,0 +1,236 @@
+//! Changing, renewing and removing leases, each only as long as it is still the one that was seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use overlay_lease::{
+    Attributes, ConfigureError, Configured, Lease, NetworkConfig, Revision, WriteError,
+};
+
+use crate::RequestError;
+use crate::network::Network;
+use crate::rpc::messages::KeyValue;
+use crate::rpc::{KeyRange, Txn};
+use crate::value::{self, number, revision, seconds};
+
+impl Network {
+    pub(crate) async fn configure(
+        &self,
+        config: &NetworkConfig,
+        replaces: Option<Revision>,
+    ) -> Result<Configured, ConfigureError> {
+        let operation = "configure the network";
+        let (key, value) = (self.layout.config(), value::config(config));
+        let txn = Txn::default()
+            .if_mod_revision(key.as_str(), replaces.map_or(0, number))
+            .then_put(key.as_str(), value.as_slice(), 0)
+            .else_get(KeyRange::single(key), 1);
+        let answer = self.client.txn(txn).await;
+        let mut answer = answer.map_err(|error| self.error(operation, error))?;
+        if answer.succeeded {
+            let revision = revision(answer.revision);
+            return Ok(Configured { config: Arc::new(config.clone()), revision });
+        }
+        let now = answer.take_one(0);
+        let found = self.read_config(operation, now.as_ref())?;
+        let done = answer.repeated && now.is_some_and(|now| now.value == value);
+        match found {
+            Some(found) if done => Ok(found),
+            found => Err(ConfigureError::Reconfigured(found)),
+        }
+    }
+
+    pub(crate) async fn update(
+        &self,
+        lease: &Lease,
+        attributes: &Attributes,
+        ttl: Option<Duration>,
+    ) -> Result<Arc<Lease>, WriteError> {
+        let operation = "change the lease";
+        let own = self.fence(operation, lease).await?;
+        let ttl = ttl.map(seconds);
+        let before = own.etcd_lease;
+        if own.lease.ttl.map(seconds) == ttl {
+            self.extend(operation, before).await?;
+            if own.lease.attributes == *attributes {
+                return Ok(own.lease);
+            }
+            return self.rewrite(operation, &own, attributes, ttl, before).await;
+        }
+        let after = match ttl {
+            Some(ttl) => {
+                let granted = self.client.grant(i64::try_from(ttl).unwrap_or(i64::MAX)).await;
+                granted.map_err(|error| self.error(operation, error))?.id
+            }
+            None => 0,
+        };
+        let written = self.rewrite(operation, &own, attributes, ttl, after).await;
+        match &written {
+            Ok(_) if own.lease.node.is_some() => self.discard(before).await,
+            Err(WriteError::Fenced(_)) => self.discard(after).await,
+            // Strangers may have other keys on theirs, and after a failure the keys may hang on either.
+            _ => {}
+        }
+        written
+    }
+
+    pub(crate) async fn renew(&self, lease: &Lease) -> Result<(), WriteError> {
+        let operation = "renew the lease";
+        let own = self.fence(operation, lease).await?;
+        self.extend(operation, own.etcd_lease).await
+    }
+
+    pub(crate) async fn remove(&self, lease: &Lease) -> Result<(), WriteError> {
+        let operation = "remove the lease";
+        let own = self.fence(operation, lease).await?;
+        let key = self.layout.lease(&own.lease.subnets);
+        let mut txn = Txn::default()
+            .if_mod_revision(key.as_str(), number(own.lease.revision))
+            .then_delete(key.as_str())
+            .else_get(KeyRange::single(key), 1);
+        for companion in own.companions {
+            txn = txn.then_delete(companion);
+        }
+        if let Some(node) = &own.lease.node {
+            // The same as before, but from now on: it is this long that the subnets are free.
+            txn = txn.then_put(self.layout.history(node), own.lease.subnets.to_string(), 0);
+        }
+        let answer = self.client.txn(txn).await;
+        let mut answer = answer.map_err(|error| self.error(operation, error))?;
+        let now = answer.take_one(0);
+        if !answer.succeeded && !(answer.repeated && now.is_none()) {
+            return Err(self.fenced(now.as_ref()));
+        }
+        if own.lease.node.is_some() {
+            self.discard(own.etcd_lease).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn remaining(&self, lease: &Lease) -> Result<Option<Duration>, WriteError> {
+        let operation = "ask how long the lease lives";
+        let own = self.fence(operation, lease).await?;
+        if own.etcd_lease == 0 {
+            return Ok(None);
+        }
+        let answer = self.client.time_to_live(own.etcd_lease).await;
+        let left = answer.map_err(|error| self.error(operation, error))?.ttl;
+        // etcd says -1 of a lease that it does not have.
+        let left = u64::try_from(left).map_err(|_| WriteError::Fenced(None))?;
+        Ok(Some(Duration::from_secs(left)))
+    }
+
+    /// The lease as etcd has it, if it is the one that was seen.
+    async fn fence(&self, operation: &'static str, lease: &Lease) -> Result<Own, WriteError> {
+        let subnets = &lease.subnets;
+        let node = lease.node.as_ref().map(|node| self.layout.node(node));
+        let v6 = subnets.v6().map(|net| self.layout.v6_index(net));
+        let mut txn = Txn::default().then_get(KeyRange::single(self.layout.lease(subnets)), 1);
+        for companion in node.into_iter().chain(v6) {
+            txn = txn.then_get(KeyRange::single(companion), 1);
+        }
+        let answer = self.client.txn(txn).await;
+        let mut answer = answer.map_err(|error| self.error(operation, error))?;
+        let Some(kv) = answer.take_one(0) else { return Err(WriteError::Fenced(None)) };
+        if kv.mod_revision != number(lease.revision) {
+            return Err(self.fenced(Some(&kv)));
+        }
+        let current = value::read_lease(*subnets, &kv).map_err(|problem| {
+            let key = String::from_utf8_lossy(&kv.key);
+            self.corrupt(operation, format!("{key}: {problem}"))
+        })?;
+        if current.node != lease.node {
+            return Err(WriteError::Fenced(Some(current)));
+        }
+        // Those of another lease with the same addresses, which only a stranger can have made, stay as they are.
+        let ours = |kv: &KeyValue| value::read_subnets(kv) == Some(*subnets);
+        let companions = answer.got.into_iter().flat_map(|got| got.kvs).filter(ours);
+        Ok(Own {
+            lease: current,
+            etcd_lease: kv.lease,
+            companions: companions.map(|kv| kv.key).collect(),
+        })
+    }
+
+    /// Writes the lease and moves all that belongs to it to this etcd lease.
+    async fn rewrite(
+        &self,
+        operation: &'static str,
+        own: &Own,
+        attributes: &Attributes,
+        ttl: Option<u64>,
+        etcd_lease: i64,
+    ) -> Result<Arc<Lease>, WriteError> {
+        let key = self.layout.lease(&own.lease.subnets);
+        let value = value::lease(own.lease.node.as_ref(), attributes, ttl);
+        let mut txn = Txn::default()
+            .if_mod_revision(key.as_str(), number(own.lease.revision))
+            .then_put(key.as_str(), value.as_slice(), etcd_lease)
+            .else_get(KeyRange::single(key), 1);
+        if etcd_lease != own.etcd_lease {
+            for companion in &own.companions {
+                let subnets = own.lease.subnets.to_string();
+                txn = txn.then_put(companion.as_slice(), subnets, etcd_lease);
+            }
+        }
+        let mut answer = match self.client.txn(txn).await {
+            Ok(answer) => answer,
+            // It expired in the meantime, and the key with it.
+            Err(error) if no_such_lease(&error) => return Err(WriteError::Fenced(None)),
+            Err(error) => return Err(self.error(operation, error).into()),
+        };
+        if answer.succeeded {
+            let mut lease = Lease::clone(&own.lease);
+            lease.attributes.clone_from(attributes);
+            lease.ttl = ttl.map(Duration::from_secs);
+            lease.revision = revision(answer.revision);
+            return Ok(Arc::new(lease));
+        }
+        let now = answer.take_one(0);
+        if answer.repeated
+            && let Some(now) =
+                now.as_ref().filter(|now| now.value == value && now.lease == etcd_lease)
+            && let Ok(lease) = value::read_lease(own.lease.subnets, now)
+        {
+            return Ok(lease);
+        }
+        Err(self.fenced(now.as_ref()))
+    }
+
+    /// Begins the term of the etcd lease anew.
+    async fn extend(&self, operation: &'static str, etcd_lease: i64) -> Result<(), WriteError> {
+        if etcd_lease == 0 {
+            return Ok(());
+        }
+        let left = self.client.keep_alive(etcd_lease).await;
+        match left.map_err(|error| self.error(operation, error))? {
+            0 => Err(WriteError::Fenced(None)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an etcd lease on which no key hangs. If that fails, it goes after its time.
+    async fn discard(&self, etcd_lease: i64) {
+        if etcd_lease != 0 {
+            let _ = self.client.revoke(etcd_lease).await;
+        }
+    }
+
+    fn fenced(&self, now: Option<&KeyValue>) -> WriteError {
+        let now = now.and_then(|kv| self.read(kv)).and_then(Result::ok);
+        WriteError::Fenced(now)
+    }
+}
+
+/// A lease that is still the one that was seen.
+struct Own {
+    lease: Arc<Lease>,
+    /// The etcd lease that it dies with, 0 for a reservation.
+    etcd_lease: i64,
+    /// The keys under `tenants/` that die with it.
+    companions: Vec<Vec<u8>>,
+}
+
+fn no_such_lease(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused { message, .. } if message.contains("lease not found"))
+}
