@@ -9,6 +9,8 @@ mod config;
 pub mod conformance;
 mod family;
 mod hash;
+#[cfg(any(test, feature = "conformance"))]
+pub mod history;
 mod lease;
 mod memory;
 mod name;
