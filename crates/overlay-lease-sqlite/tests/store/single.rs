@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_schema_stops_a_writer_that_does_not_check,
         a_row_that_cannot_be_read_is_skipped_and_stays_in_the_way,
         a_file_that_is_no_store_is_named_and_left_alone,
+        a_file_that_is_behind_its_log_is_whole,
         another_file_in_its_place_is_noticed,
         a_lock_that_is_held_for_too_long_makes_it_unavailable_and_no_more,
         what_cannot_be_removed_in_time_is_not_told,
@@ -459,6 +460,27 @@ async fn a_file_that_is_no_store_is_named_and_left_alone() {
     }
     assert!(!dir.path().join("missing").exists());
     assert_eq!(open(&dir.file()).await.snapshot().await.unwrap().leases.len(), 1, "it was good");
+}
+
+async fn a_file_that_is_behind_its_log_is_whole() {
+    let dir = Dir::new();
+    let (store, under) = configured(&dir.file()).await;
+    for number in 0..100 {
+        let name = format!("n{number}");
+        store.create(&claim(under, &name, &numbered(number), HOUR)).await.unwrap();
+    }
+    let before = store.snapshot().await.unwrap();
+    let interrupted = Dir::new();
+    let log = |dir: &Dir| dir.path().join("leases.db-wal");
+    let mut file = fs::read(dir.file()).unwrap();
+    fs::copy(log(&dir), log(&interrupted)).unwrap();
+    raw(&dir).query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).unwrap();
+    // Somebody who carried the log over was killed after the first page, which tells how long the file will be.
+    let full = fs::read(dir.file()).unwrap();
+    assert!(full.len() > file.len());
+    file[..4096].copy_from_slice(&full[..4096]);
+    fs::write(interrupted.file(), &file).unwrap();
+    assert_eq!(open(&interrupted.file()).await.snapshot().await.unwrap(), before);
 }
 
 async fn another_file_in_its_place_is_noticed() {
