@@ -32,12 +32,14 @@ fn nothing_hot_needs_more_than_core() {
     }
 }
 
-/// Encapsulating calls through pointers, which relocations do not show. What they can point to is what making a template
-/// takes the addresses of.
+/// What is unusual is encapsulated and decapsulated through pointers, which relocations do not show. What they can point to
+/// is what making a template or a decapsulator takes the addresses of.
 #[test]
 fn what_is_called_through_pointers_is_looked_at() {
-    let names = reach("hot_template").names;
-    assert!(names.iter().any(|name| name.contains("write_as")), "{names:?}");
+    for (maker, function) in [("hot_template", "write_as"), ("hot_decapsulator", "any")] {
+        let names = reach(maker).names;
+        assert!(names.iter().any(|name| name.contains(function)), "{maker}: {names:?}");
+    }
 }
 
 /// The tests above pass when all is well and would also pass if they saw nothing.

@@ -3,6 +3,7 @@
 //! The bodies of the targets are functions here, so that libFuzzer, the replay of the corpora in `cargo test`, and
 //! [`replay`] on a file someone sent all run the same code. `README.md` says how to fuzz and how to add a target.
 
+mod lease;
 mod wire;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use lease::{lease_attributes, network_config};
 pub use wire::{
     checksum, dissect, encapsulate, ethernet, etherparse_ip, etherparse_link, etherparse_transport,
     geneve, gre, gue, icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
@@ -48,6 +50,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "etherparse_link", run: etherparse_link },
     Target { name: "etherparse_ip", run: etherparse_ip },
     Target { name: "etherparse_transport", run: etherparse_transport },
+    Target { name: "network_config", run: network_config },
+    Target { name: "lease_attributes", run: lease_attributes },
 ];
 
 /// What the kernel sends: whole datagrams, events, refusals, and objects of every kind, which are sent

@@ -9,7 +9,7 @@ use crate::network::Network;
 use crate::overlap;
 use crate::rpc::messages::KeyValue;
 use crate::rpc::{KeyRange, Txn, TxnAnswer};
-use crate::value::{self, number, revision, seconds};
+use crate::value::{self, number, number_of_existing, revision, seconds};
 
 const OPERATION: &str = "make the lease";
 
@@ -64,9 +64,8 @@ impl Network {
         let own = self.layout.lease(&claim.subnets);
         let named = claim.subnets.to_string();
         let config = self.layout.config();
-        // Without a configuration the revision is 0, which is etcd's way to say that there is no such key.
         let mut txn = Txn::default()
-            .if_mod_revision(config.as_str(), number(claim.under))
+            .if_mod_revision(config.as_str(), number_of_existing(claim.under))
             .then_put(own.as_str(), attempt.value(), etcd_lease)
             .else_get(KeyRange::single(config), 1)
             .else_get(KeyRange::single(own), 1)
@@ -113,7 +112,7 @@ impl Network {
             return Ok(Some(lease));
         }
         let config = answer.take_one(CONFIG);
-        if config.as_ref().map_or(0, |kv| kv.mod_revision) != number(claim.under) {
+        if config.as_ref().map(|kv| kv.mod_revision) != Some(number(claim.under)) {
             let config = self.read_config(OPERATION, config.as_ref())?;
             return Err(CreateError::Reconfigured(config));
         }

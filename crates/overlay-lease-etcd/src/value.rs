@@ -77,6 +77,14 @@ pub(crate) fn number(revision: Revision) -> i64 {
     i64::try_from(revision.get()).unwrap_or(i64::MAX)
 }
 
+/// The revision of a key that is there. For 0, which etcd takes for that of a key that is not, one that no key has.
+pub(crate) fn number_of_existing(revision: Revision) -> i64 {
+    match number(revision) {
+        0 => -1,
+        number => number,
+    }
+}
+
 /// Whole seconds, since etcd counts no others: never less than asked for, and never none.
 pub(crate) fn seconds(ttl: Duration) -> u64 {
     let part = u64::from(ttl.subsec_nanos() > 0);

@@ -11,7 +11,7 @@ use crate::RequestError;
 use crate::network::Network;
 use crate::rpc::messages::KeyValue;
 use crate::rpc::{KeyRange, Txn};
-use crate::value::{self, number, revision, seconds};
+use crate::value::{self, number, number_of_existing, revision, seconds};
 
 impl Network {
     pub(crate) async fn configure(
@@ -22,7 +22,7 @@ impl Network {
         let operation = "configure the network";
         let (key, value) = (self.layout.config(), value::config(config));
         let txn = Txn::default()
-            .if_mod_revision(key.as_str(), replaces.map_or(0, number))
+            .if_mod_revision(key.as_str(), replaces.map_or(0, number_of_existing))
             .then_put(key.as_str(), value.as_slice(), 0)
             .else_get(KeyRange::single(key), 1);
         let answer = self.client.txn(txn).await;

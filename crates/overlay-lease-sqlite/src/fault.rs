@@ -79,6 +79,11 @@ impl Fault {
         }
     }
 
+    /// Whether another process has the lock.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
+    }
+
     /// Whether the connection on which it happened is of no more use.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use crate::clock;
 use crate::fault::Fault;
 use crate::schema;
 use crate::write;
 
-/// How long the lock of another process is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Statements that are kept ready: more than there are.
+const STATEMENTS: usize = 64;
 
 /// How often somebody may put another file in the place of the one that is being opened.
 const REPLACEMENTS: usize = 8;
@@ -29,6 +29,8 @@ const REPLACEMENTS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Link {
     path: PathBuf,
+    /// How long the lock of another process is waited for.
+    patience: Duration,
     opened: Option<(Identity, Connection)>,
 }
 
@@ -39,8 +41,8 @@ struct Identity {
 }
 
 impl Link {
-    pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { path, opened: None }
+    pub(crate) const fn new(path: PathBuf, patience: Duration) -> Self {
+        Self { path, patience, opened: None }
     }
 
     /// Makes the file if there is none.
@@ -56,7 +58,7 @@ impl Link {
         let now = identity(&self.path)?;
         let connection = match self.opened.take() {
             Some((then, connection)) if then == now => (then, connection),
-            _ => open(&self.path)?,
+            _ => open(&self.path, self.patience)?,
         };
         Ok(&mut self.opened.insert(connection).1)
     }
@@ -115,11 +117,11 @@ fn draft(path: &Path) -> Result<(PathBuf, File), Fault> {
     }
 }
 
-fn open(path: &Path) -> Result<(Identity, Connection), Fault> {
+fn open(path: &Path, patience: Duration) -> Result<(Identity, Connection), Fault> {
     for _ in 0..REPLACEMENTS {
         let before = identity(path)?;
         examine(path)?;
-        let connection = connect(path)?;
+        let connection = connect(path, patience)?;
         if identity(path)? == before {
             return Ok((before, connection));
         }
@@ -136,6 +138,8 @@ fn examine(path: &Path) -> Result<(), Fault> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(immutable(path), flags)?;
+    // While changes are carried from the log into the file, it may be shorter than it says. This lets SQLite accept that.
+    connection.pragma_update(None, "writable_schema", true)?;
     // A new file has its id from the beginning, so it does not stand in the write-ahead log only.
     match pragma(&connection, "application_id")? {
         schema::APPLICATION_ID => check_format(&connection),
@@ -143,10 +147,11 @@ fn examine(path: &Path) -> Result<(), Fault> {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, Fault> {
+fn connect(path: &Path, patience: Duration) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_handler(Some(patience()))?;
+    connection.busy_handler(Some(wait(patience)))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     if connection.is_readonly(MAIN_DB)? {
         return Err(Fault::ReadOnly);
     }
@@ -158,15 +163,18 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     check_format(&connection)?;
     schema::check(&connection)?;
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(Fault::Damaged(sound));
-    }
+    check_pages(&connection)?;
     let boot_id = clock::boot_id().map_err(|error| Fault::Io("read the boot id", error))?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    write::begin_life(&transaction, &boot_id, clock::now_ms())?;
-    transaction.commit()?;
+    write::begin_life(&mut connection, &boot_id, clock::now_ms())?;
     Ok(connection)
+}
+
+/// Finds out whether the file is whole. Rows that the schema does not allow do no harm: each is skipped when it is read.
+fn check_pages(connection: &Connection) -> Result<(), Fault> {
+    connection.pragma_update(None, "ignore_check_constraints", true)?;
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    connection.pragma_update(None, "ignore_check_constraints", false)?;
+    if found == "ok" { Ok(()) } else { Err(Fault::Damaged(found)) }
 }
 
 fn check_format(connection: &Connection) -> Result<(), Fault> {
@@ -195,7 +203,7 @@ fn immutable(path: &Path) -> String {
 
 /// SQLite's own handler waits for up to 100 ms between two tries, and then a process that writes all the time leaves
 /// others no chance.
-fn patience() -> impl FnMut(i32) -> bool + Send + 'static {
+fn wait(patience: Duration) -> impl FnMut(i32) -> bool + Send + 'static {
     let mut since = Instant::now();
     move |tries| {
         if tries == 0 {
@@ -203,6 +211,6 @@ fn patience() -> impl FnMut(i32) -> bool + Send + 'static {
         }
         let pause = Duration::from_micros(100) * u32::try_from(tries).unwrap_or(0).clamp(1, 10);
         thread::sleep(pause);
-        since.elapsed() < PATIENCE
+        since.elapsed() < patience
     }
 }

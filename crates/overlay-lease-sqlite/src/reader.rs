@@ -14,6 +14,12 @@ use crate::queue::Queued;
 use crate::read;
 use crate::write;
 
+/// How long another process that writes is waited for. A reader writes only what has expired.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How late it may be written, in milliseconds.
+const GRACE: i64 = 4_000;
+
 /// Between two looks while somebody watches.
 const WATCHED: Duration = Duration::from_millis(50);
 
@@ -47,7 +53,7 @@ impl Reader {
         }
     }
 
-    /// Answers from one state of the file, in which nothing has expired.
+    /// Answers from one state of the file, in which nothing has expired for long.
     pub(crate) fn answer<T>(
         &mut self,
         query: impl FnOnce(&Connection, i64) -> Result<T, Fault>,
@@ -76,13 +82,17 @@ impl Reader {
         let connection = self.link.connection()?;
         let (mut revision, mut deadline) = read::pulse(connection, &self.network)?;
         let now = clock::now_ms();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            write::expire(connection, now)?;
+        if let Some(expired) = deadline.filter(|deadline| *deadline <= now) {
+            match write::expire(connection, now) {
+                Err(fault) if fault.is_busy() && now < expired.saturating_add(GRACE) => {}
+                other => other?,
+            }
             (revision, deadline) = read::pulse(connection, &self.network)?;
         }
         self.changed.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
         let pause = if self.changed.receiver_count() > 0 { WATCHED } else { UNWATCHED };
-        let expiry = deadline.map(|deadline| u64::try_from(deadline - now).unwrap_or(0));
+        let expiry =
+            deadline.map(|deadline| u64::try_from(deadline.saturating_sub(now)).unwrap_or(0));
         self.next =
             Instant::now() + expiry.map_or(pause, |ms| pause.min(Duration::from_millis(ms)));
         Ok(())

@@ -20,7 +20,7 @@ pub(crate) const LEASE: &str = "ipv4, ipv6, node, attributes, ttl_ms, created, r
 const LONGEST: usize = 1 << 20;
 
 /// A term that nobody waits for the end of: 100 years. The schema allows no longer one.
-const LONGEST_TTL_MS: i64 = 3_155_760_000_000;
+pub(crate) const LONGEST_TTL_MS: i64 = 3_155_760_000_000;
 
 /// Attributes as they are written, and as they will be read.
 #[derive(Clone, Debug)]

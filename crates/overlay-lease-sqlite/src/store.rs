@@ -17,10 +17,10 @@ use crate::fault::Fault;
 use crate::file::Link;
 use crate::queue::Queue;
 use crate::read;
-use crate::reader::{Query, Reader};
+use crate::reader::{self, Query, Reader};
 use crate::row::Written;
 use crate::write;
-use crate::writer::{Asked, Write, Writer};
+use crate::writer::{self, Asked, Write, Writer};
 
 /// The leases of one network in an SQLite file. Clones share two threads, one that writes and one that reads, which end
 /// with the last of them.
@@ -89,9 +89,10 @@ async fn start(path: PathBuf, network: &NetworkName) -> Result<Started, Arc<Faul
     let (writes, receiver) = Queue::new();
     let (queries, asked) = Queue::new();
     let changed = watch::Sender::new(0);
-    let reader = Reader::new(Link::new(path.clone()), network.clone(), changed.clone());
+    let reader =
+        Reader::new(Link::new(path.clone(), reader::PATIENCE), network.clone(), changed.clone());
     let mut writer = Writer {
-        link: Link::new(path),
+        link: Link::new(path, writer::PATIENCE),
         network: network.clone(),
         writes: receiver,
         changed: changed.clone(),

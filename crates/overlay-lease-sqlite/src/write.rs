@@ -1,4 +1,4 @@
-//! What is changed in the file, each time within a transaction of the caller's.
+//! What is changed in the file, within a transaction of the caller's.
 //!
 //! The triggers of the schema number the revisions, keep the log and remember the nodes.
 
@@ -9,20 +9,34 @@ use overlay_lease::{
     Attributes, Claim, ConfigureError, Configured, CreateError, Lease, NetworkConfig, NetworkName,
     Revision, Subnets, WriteError,
 };
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use crate::fault::Fault;
 use crate::read::{self, Network};
 use crate::row::{self, Written};
 
-/// If the machine was started anew since, nobody knows for how long it was off: leases live from now on once more.
-pub(crate) fn begin_life(connection: &Connection, boot_id: &str, now: i64) -> Result<(), Fault> {
-    let update = "UPDATE clock SET boot_id = ?1 WHERE boot_id <> ?1";
-    if connection.execute(update, [boot_id])? > 0 {
-        let update = "UPDATE leases SET deadline_ms = ?1 + ttl_ms, renewed_at = unixepoch() WHERE ttl_ms IS NOT NULL";
-        connection.execute(update, [now])?;
+/// If the machine was started anew since, nobody knows for how long it was off: leases live from now on once more. This
+/// is the only one with a transaction of its own, and only if there is something to do.
+pub(crate) fn begin_life(
+    connection: &mut Connection,
+    boot_id: &str,
+    now: i64,
+) -> Result<(), Fault> {
+    const ANOTHER: &str = "SELECT count(*) FROM clock WHERE boot_id <> ?1";
+    if connection.query_row(ANOTHER, [boot_id], |row| row.get(0)).map(|count: i64| count == 0)? {
+        return Ok(());
     }
-    Ok(())
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been faster.
+    if transaction.execute("UPDATE clock SET boot_id = ?1 WHERE boot_id <> ?1", [boot_id])? > 0 {
+        // A row that the schema does not allow stays as it is.
+        transaction.execute(
+            "UPDATE leases SET deadline_ms = ?1 + ttl_ms, renewed_at = unixepoch()
+             WHERE ttl_ms BETWEEN 0 AND ?2",
+            [now, row::LONGEST_TTL_MS],
+        )?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Removes the leases of all networks that have expired.

@@ -1,6 +1,7 @@
 //! The thread that writes: it commits all that waits in one transaction.
 
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use overlay_lease::NetworkName;
 use rusqlite::{Connection, TransactionBehavior};
@@ -12,6 +13,9 @@ use crate::file::Link;
 use crate::queue::Queued;
 use crate::read;
 use crate::write;
+
+/// How long another process that writes is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes that make one transaction at most. It keeps other processes waiting for as long as they take.
 const BATCH: usize = 256;

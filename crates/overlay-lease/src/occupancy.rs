@@ -42,11 +42,20 @@ pub(crate) fn least_used(last: u64, runs: &mut [Run], random: u128) -> Option<u6
 }
 
 /// A subnet of the least use there is, from disjoint runs.
-fn choose(runs: impl Iterator<Item = Run> + Clone, random: u128) -> Option<u64> {
-    let least = runs.clone().map(|run| run.usage).min().filter(|least| *least != Use::Taken)?;
-    let candidates = runs.filter(|run| run.usage == least);
+fn choose(runs: impl Iterator<Item = Run>, random: u128) -> Option<u64> {
+    let mut least = Use::Taken;
+    let mut candidates = Vec::new();
+    for run in runs.filter(|run| run.usage != Use::Taken) {
+        if run.usage < least {
+            least = run.usage;
+            candidates.clear();
+        }
+        if run.usage == least {
+            candidates.push(run);
+        }
+    }
     let number = |run: &Run| u128::from(run.last - run.first) + 1;
-    let mut chosen = random % candidates.clone().map(|run| number(&run)).sum::<u128>();
+    let mut chosen = random.checked_rem(candidates.iter().map(number).sum())?;
     for run in candidates {
         match chosen.checked_sub(number(&run)) {
             Some(behind) => chosen = behind,
@@ -77,7 +86,6 @@ fn table(last: u64, runs: &[Run]) -> Option<Vec<Use>> {
 
 /// Goes through runs that overlap, in the order in which they begin, and makes of them runs that do not, in order and
 /// without gaps, at most one more than twice as many: where there are several, the greatest use counts.
-#[derive(Clone)]
 struct Sweep<'r> {
     next: Option<u64>,
     last: u64,

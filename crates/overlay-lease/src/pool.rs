@@ -157,13 +157,14 @@ impl<N: Prefix> Pool<N> {
     /// Whether `subnet` is one of them.
     #[must_use]
     pub fn contains(&self, subnet: N) -> bool {
-        let right_length = subnet == N::at(subnet.bits(), self.subnet_len());
-        right_length && (self.first..=self.last).contains(&subnet)
+        let right_length = subnet.len() == self.subnet_len() && subnet.bits() == subnet.start();
+        right_length && (self.first.bits()..=self.last.bits()).contains(&subnet.bits())
     }
 
-    /// The indexes of the first and of the last subnet that has addresses in common with `other`; `None` if none has.
+    /// The indexes of the first and of the last subnet that has addresses in common with `other`, which
+    /// has no host bits; `None` if none has.
     pub(crate) fn overlapped_by(&self, other: N) -> Option<(u128, u128)> {
-        let start = other.start().max(self.first.bits());
+        let start = other.bits().max(self.first.bits());
         let end = other.end().min(self.last.end());
         (start <= end).then(|| (self.index_at(start), self.index_at(end)))
     }
@@ -261,13 +262,17 @@ pub(crate) mod sealed {
 
         /// The first address.
         fn start(self) -> u128 {
-            Self::at(self.bits(), self.len()).bits()
+            self.bits() & !self.host_mask()
         }
 
         /// The last address.
         fn end(self) -> u128 {
+            self.bits() | self.host_mask()
+        }
+
+        fn host_mask(self) -> u128 {
             let host_bits = u32::from(Self::WIDTH - self.len());
-            self.bits() | 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1)
+            1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1)
         }
     }
 

@@ -102,6 +102,11 @@ impl View {
         self.behind = true;
     }
 
+    /// Takes in that the store answers again, and that a watch continues from what is known.
+    pub fn found(&mut self) {
+        self.behind = false;
+    }
+
     /// How much is known.
     #[must_use]
     pub const fn knowledge(&self) -> Knowledge {

@@ -103,27 +103,24 @@ impl<'a> PacketBuffer<'a> {
         self.start = self.start.saturating_sub(len);
     }
 
-    /// The `len` bytes before the packet; at most the headroom.
-    #[inline]
-    pub(crate) fn front(&self, len: usize) -> &[u8] {
-        let start = self.start.saturating_sub(len);
-        self.bytes.get(start..self.start).unwrap_or_default()
-    }
-
     /// The packet. There always is one; without it, nobody has to go on with an empty one.
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<&[u8]> {
         self.bytes.get(self.start..self.end)
     }
 
-    /// Only `len` bytes from offset `start` of the packet are left of it, if it has so many.
-    #[inline]
-    pub(crate) const fn narrow(&mut self, start: usize, len: usize) {
-        let left = self.len();
-        if start <= left && len <= left - start {
-            self.start += start;
+    /// Takes the first `header_len` bytes away, and leaves the next `len`. Returns both; if the packet has not so many, it
+    /// stays as it is, and they are empty.
+    #[inline(always)]
+    pub(crate) fn strip(&mut self, header_len: usize, len: usize) -> (&[u8], &[u8]) {
+        let packet = self.bytes.get(self.start..self.end);
+        let parts = packet.and_then(|packet| packet.split_at_checked(header_len));
+        let parts = parts.and_then(|(header, rest)| Some((header, rest.get(..len)?)));
+        if parts.is_some() {
+            self.start += header_len;
             self.end = self.start + len;
         }
+        parts.unwrap_or_default()
     }
 }
 
@@ -139,7 +136,7 @@ mod tests {
         assert_eq!(packet.as_slice(), b"packet");
         packet.grow_front(3);
         assert_eq!(packet.as_slice(), b"...packet");
-        packet.narrow(5, 3);
+        assert_eq!(packet.strip(5, 3), (&b"...pa"[..], &b"cke"[..]));
         assert_eq!(packet.as_slice(), b"cke");
         assert_eq!(packet.with_front(2), b"packe");
         assert_eq!(packet.before(1).copied(), Some(*b"...p"));
@@ -154,7 +151,7 @@ mod tests {
         packet.grow_front(100);
         assert_eq!(packet.as_slice(), b"packet");
         for (start, len) in [(0, 7), (6, 1), (7, 0), (usize::MAX, usize::MAX)] {
-            packet.narrow(start, len);
+            assert_eq!(packet.strip(start, len), (&[][..], &[][..]));
             assert_eq!((packet.as_slice(), packet.headroom()), (&b"packet"[..], 0));
         }
         assert_eq!(PacketBuffer::new(&mut [], 0).truncated(1).len(), 0);

@@ -5,6 +5,9 @@
 //! [`PacketBuffer`], without its outer headers; the result says what they told. What does not is [`Rejected`], which
 //! says why, and stays as it was.
 //!
+//! What is usual is checked by code that is compiled into the caller's: frames of VXLAN over IPv4, without IP options, VLAN
+//! tags and a UDP checksum to verify.
+//!
 //! ```
 //! use overlay_wire::buffer::PacketBuffer;
 //! use overlay_wire::decapsulate::{Accept, Decapsulator, Policy, Rejected};
@@ -38,7 +41,6 @@ use crate::buffer::PacketBuffer;
 use crate::encapsulate::Tunnel;
 use crate::error::Error;
 use crate::ethernet::{self, EtherType, EthernetFrame};
-use crate::field;
 use crate::framing::Framing;
 use crate::geneve::{GeneveOptions, GenevePacket};
 use crate::gre::GrePacket;
@@ -218,7 +220,8 @@ pub enum EcnRule {
 /// What the outer headers of an accepted packet tell. They are in the headroom now, and read when they are asked for.
 #[derive(Clone, Copy)]
 pub struct Decapsulated<'p> {
-    packet: &'p PacketBuffer<'p>,
+    headers: &'p [u8],
+    inner: &'p [u8],
     shape: Shape,
 }
 
@@ -232,6 +235,7 @@ struct Shape {
     /// Where that begins which is behind the IP header, and behind UDP if there is UDP.
     shim_at: u16,
     shim: Shim,
+    vni: Option<Vni>,
     carries: Framing,
 }
 
@@ -250,18 +254,25 @@ enum Shim {
 }
 
 impl<'p> Decapsulated<'p> {
+    /// Leaves the inner packet.
+    #[inline(always)]
+    fn new(packet: &'p mut PacketBuffer<'_>, shape: Shape, inner_len: usize) -> Self {
+        let (headers, inner) = packet.strip(shape.header_len, inner_len);
+        Self { headers, inner, shape }
+    }
+
     /// The outer headers, beginning with what the outer packet began with.
     #[must_use]
     #[inline]
-    pub fn headers(&self) -> &'p [u8] {
-        self.packet.front(self.shape.header_len)
+    pub const fn headers(&self) -> &'p [u8] {
+        self.headers
     }
 
     /// The inner packet: what is left in the [`PacketBuffer`].
     #[must_use]
     #[inline]
-    pub fn inner(&self) -> &'p [u8] {
-        self.packet.as_slice()
+    pub const fn inner(&self) -> &'p [u8] {
+        self.inner
     }
 
     /// Whether the inner packet is an Ethernet frame or an IP packet.
@@ -313,15 +324,8 @@ impl<'p> Decapsulated<'p> {
     /// The network, of VXLAN, VXLAN-GPE and Geneve.
     #[must_use]
     #[inline]
-    pub fn vni(&self) -> Option<Vni> {
-        match self.shape.shim {
-            // It is at the same place in all of them.
-            Shim::Vxlan | Shim::VxlanGroup | Shim::VxlanGpe | Shim::Geneve => {
-                let header = self.from(self.shape.shim_at).first_chunk::<{ vxlan::LEN }>()?;
-                Some(Vni::from_octets(field::bytes::<4, 3, _>(header)))
-            }
-            _ => None,
-        }
+    pub const fn vni(&self) -> Option<Vni> {
+        self.shape.vni
     }
 
     /// VXLAN's group policy extension, if it has been agreed on.
@@ -528,6 +532,8 @@ impl Policy {
 pub struct Decapsulator {
     policy: Policy,
     usual: Usual,
+    /// Whether the policy is one about VXLAN in frames, which are looked at before anything is called.
+    is_vxlan: bool,
     open: Open,
 }
 
@@ -535,7 +541,15 @@ impl Decapsulator {
     /// What accepts what the policy accepts.
     #[must_use]
     pub const fn new(policy: &Policy) -> Self {
-        Self { policy: *policy, usual: Usual::new(policy), open: usual::open(policy) }
+        Self {
+            policy: *policy,
+            usual: Usual::new(policy),
+            is_vxlan: matches!(
+                (policy.framing, policy.accept),
+                (Framing::Ethernet, Accept::Vxlan { .. })
+            ),
+            open: usual::open(policy),
+        }
     }
 
     /// The policy.
@@ -548,11 +562,18 @@ impl Decapsulator {
     ///
     /// # Errors
     /// [`Rejected`] when the policy does not accept it. The packet is as it was then.
-    #[inline]
+    // Always: what the caller does not ask for is not even computed then.
+    #[inline(always)]
     pub fn decapsulate<'p>(
         &self,
         packet: &'p mut PacketBuffer<'_>,
     ) -> Result<Decapsulated<'p>, Rejected> {
+        if self.is_vxlan
+            && let Some((shape, inner_len)) =
+                self.usual.over_ipv4::<{ ethernet::LEN }, { usual::VXLAN }>(packet)
+        {
+            return Ok(Decapsulated::new(packet, shape, inner_len));
+        }
         (self.open)(self, packet)
     }
 
@@ -587,13 +608,12 @@ impl Decapsulator {
             }
             _ => None,
         };
-        packet.narrow(shape.header_len, inner_len);
         if let Some((at, ecn)) = new_ecn
-            && let Some(header) = packet.as_mut_slice().get_mut(at..)
+            && let Some(header) = packet.as_mut_slice().get_mut(shape.header_len + at..)
         {
             ip::set_ecn(header, ecn)?;
         }
-        Ok(Decapsulated { packet, shape })
+        Ok(Decapsulated::new(packet, shape, inner_len))
     }
 
     /// Checks the outer headers. Returns the inner packet and where they are.
@@ -620,6 +640,7 @@ impl Decapsulator {
             // An IP packet is not longer than 16 bits can say.
             shim_at: header_len as u16,
             shim: Shim::Ip,
+            vni: None,
             carries: Framing::Ip,
         };
         let inner = match self.policy.accept {
@@ -640,6 +661,7 @@ impl Decapsulator {
                 network(vni, packet.vni())?;
                 shape.header_len += vxlan::LEN;
                 shape.shim = if found.is_some() { Shim::VxlanGroup } else { Shim::Vxlan };
+                shape.vni = Some(packet.vni());
                 shape.carries = Framing::Ethernet;
                 packet.payload()
             }
@@ -653,6 +675,7 @@ impl Decapsulator {
                 }
                 shape.header_len += vxlan_gpe::LEN;
                 shape.shim = Shim::VxlanGpe;
+                shape.vni = Some(packet.vni());
                 match packet.next_protocol() {
                     // Without the P flag it is as VXLAN.
                     Some(NextProtocol::ETHERNET) | None => {
@@ -717,6 +740,7 @@ impl Decapsulator {
                 }
                 shape.header_len += packet.header_len();
                 shape.shim = Shim::Geneve;
+                shape.vni = Some(packet.vni());
                 inner_of(packet.protocol(), packet.payload(), &mut shape)?
             }
         };

@@ -5,6 +5,9 @@
 //! lengths, identification, checksums, the source port that tells flows apart, and whatever the outer header takes from
 //! the inner one. The packet itself does not move and nothing is allocated.
 //!
+//! What is usual is written by code that is compiled into the caller's: frames in VXLAN, VXLAN-GPE, or Geneve without
+//! options, over IPv4 and Ethernet, with don't fragment set, a fixed time to live, and no UDP checksum.
+//!
 //! ```
 //! use overlay_wire::buffer::PacketBuffer;
 //! use overlay_wire::encapsulate::{Outer, Template, Tunnel};
@@ -22,6 +25,8 @@
 //! assert_eq!(packet.len(), 136); // an IPv4 packet, ready to be sent
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
+
+mod usual;
 
 use core::net::IpAddr;
 
@@ -43,6 +48,8 @@ use crate::udp::{self, UdpHeader};
 use crate::vni::Vni;
 use crate::vxlan::{self, VxlanHeader};
 use crate::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader};
+
+use self::usual::Usual;
 
 /// What two peers have agreed on about what is between the outer IP header and the inner packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -306,6 +313,8 @@ pub struct Template {
     headers: [u8; MAX_HEADERS],
     /// Writes them.
     write: Write,
+    /// What writes them faster, if they are as usual.
+    usual: Option<Usual>,
     carries: Framing,
     /// Bytes of all headers.
     header_len: usize,
@@ -401,23 +410,14 @@ impl Policy {
         Ok(Self { shared: dscp.and(ecn).and(ttl).and(flags), flow_label, ports })
     }
 
-    /// Whether an IPv4 header has always the same traffic class, time to live, flag, and identification.
-    const fn is_fixed(&self) -> bool {
-        self.shared.inherited == 0 && self.shared.own & ipv4::DONT_FRAGMENT as u32 != 0
-    }
-
     /// Writes what is always the same. Returns the sum of the words that are left as they are now, not complemented.
-    fn prepare_ipv4(&self, header: &mut [u8; ipv4::LEN], kind: u8) -> u32 {
+    fn prepare_ipv4(&self, header: &mut [u8; ipv4::LEN]) -> u32 {
         let [class, ttl, ..] = self.shared.own.to_be_bytes();
         field::put::<1, 1, _>(header, [class]);
         field::put::<8, 1, _>(header, [ttl]);
         let words =
             header.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word)));
-        let is_left = |at: &usize| match kind {
-            FIXED_UDP => !matches!(at, 1 | 5),
-            _ => *at >= 6,
-        };
-        words.enumerate().filter(|(at, _)| is_left(at)).map(|(_, word)| word).sum()
+        words.skip(6).sum()
     }
 }
 
@@ -464,8 +464,6 @@ const GRE: u8 = 1;
 const UDP: u8 = 2;
 /// UDP of which only port and length vary.
 const PLAIN_UDP: u8 = 3;
-/// The same, in an IP header of which, over IPv4, only length and checksum vary.
-const FIXED_UDP: u8 = 4;
 
 impl Template {
     /// The headers for a peer.
@@ -485,7 +483,6 @@ impl Template {
         let kind = match shim.kind {
             Shim::None => NONE,
             Shim::Gre { .. } => GRE,
-            Shim::Udp(Next::Nothing) if udp_checksum.is_none() && policy.is_fixed() => FIXED_UDP,
             Shim::Udp(Next::Nothing) if udp_checksum.is_none() => PLAIN_UDP,
             Shim::Udp(_) => UDP,
         };
@@ -500,7 +497,7 @@ impl Template {
             PseudoHeader::V4 { src, dst } => {
                 let (header, rest) = field::split_mut::<{ ipv4::LEN }>("IPv4", rest)?;
                 Ipv4Header::new(src, dst, shim.protocol).emit(header)?;
-                (policy.prepare_ipv4(header, kind), rest)
+                (policy.prepare_ipv4(header), rest)
             }
             PseudoHeader::V6 { src, dst } => {
                 let (header, rest) = field::split_mut::<{ ipv6::LEN }>("IPv6", rest)?;
@@ -517,9 +514,10 @@ impl Template {
             IpVersion::V4 => ip_len + shim_len,
             IpVersion::V6 => shim_len,
         };
-        Ok(Self {
+        let mut template = Self {
             headers,
             write: writer(link_len, version, kind, shim.len),
+            usual: None,
             carries: tunnel.carries(),
             header_len: link_len + ip_len + shim_len,
             link_len,
@@ -531,7 +529,9 @@ impl Template {
             udp_checksum,
             options: shim.options,
             options_len: shim.options_len,
-        })
+        };
+        template.usual = Usual::new(&template);
+        Ok(template)
     }
 
     /// Bytes of all headers: the headroom that a packet needs, and what it grows by.
@@ -568,8 +568,18 @@ impl Template {
     /// # Errors
     /// [`Refused`] when there is too little headroom, the packet is too long, or it is not what the tunnel carries. The
     /// packet is as it was then.
-    #[inline]
+    #[inline(always)]
     pub fn encapsulate(&mut self, packet: &mut PacketBuffer<'_>) -> Result<(), Refused> {
+        if let Some(usual) = &self.usual
+            && usual.write(packet)
+        {
+            return Ok(());
+        }
+        self.encapsulate_any(packet)
+    }
+
+    #[inline(never)]
+    fn encapsulate_any(&mut self, packet: &mut PacketBuffer<'_>) -> Result<(), Refused> {
         let inner = Inner::of(self.carries, packet.as_slice());
         (self.write)(self, packet, inner)
     }
@@ -581,27 +591,31 @@ impl Template {
     ///
     /// # Errors
     /// As [`encapsulate`](Self::encapsulate).
-    #[inline]
+    #[inline(always)]
     pub fn encapsulate_flow(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         hash: FlowHash,
     ) -> Result<(), Refused> {
-        if self.policy.shared.inherited != 0 {
-            return self.encapsulate_inheriting(packet, hash);
+        if let Some(usual) = &self.usual
+            && usual.write_flow(packet, hash)
+        {
+            return Ok(());
         }
-        let inner = Inner { hash, ..Inner::UNKNOWN };
-        (self.write)(self, packet, inner)
+        self.encapsulate_any_flow(packet, hash)
     }
 
     #[inline(never)]
-    fn encapsulate_inheriting(
+    fn encapsulate_any_flow(
         &mut self,
         packet: &mut PacketBuffer<'_>,
         hash: FlowHash,
     ) -> Result<(), Refused> {
-        let inner = Inner { hash, ..Inner::of(self.carries, packet.as_slice()) };
-        (self.write)(self, packet, inner)
+        let inner = match self.policy.shared.inherited {
+            0 => Inner::UNKNOWN,
+            _ => Inner::of(self.carries, packet.as_slice()),
+        };
+        (self.write)(self, packet, Inner { hash, ..inner })
     }
 
     /// Puts the headers in front of each of many packets. Those for which that is not possible stay as they were;
@@ -690,11 +704,11 @@ impl Template {
             _ => IpProtocol::UDP,
         };
         if let (ipv4::LEN, Some(header)) = (IP, ip.first_chunk_mut()) {
-            self.patch_ipv4::<KIND>(header, protocol, len, inner);
+            self.patch_ipv4(header, protocol, len, inner);
         } else if let Some(header) = ip.first_chunk_mut() {
             self.patch_ipv6(header, protocol, len, inner);
         }
-        if matches!(KIND, UDP | PLAIN_UDP | FIXED_UDP) {
+        if matches!(KIND, UDP | PLAIN_UDP) {
             put(shim, 0, inner.hash.port(self.policy.ports).to_be_bytes());
             put(shim, 4, (len as u16).to_be_bytes());
         }
@@ -708,19 +722,13 @@ impl Template {
     }
 
     #[inline(always)]
-    fn patch_ipv4<const KIND: u8>(
+    fn patch_ipv4(
         &mut self,
         header: &mut [u8; ipv4::LEN],
         protocol: IpProtocol,
         len: usize,
         inner: Inner,
     ) {
-        if KIND == FIXED_UDP {
-            let total_length = (ipv4::LEN + len) as u16;
-            field::put_u16::<2, _>(header, total_length);
-            field::put_u16::<10, _>(header, complement(self.sum + u32::from(total_length)));
-            return;
-        }
         let shared = self.policy.shared.with(inner.shared);
         let (class, ttl, flags) = (shared >> 24, shared >> 16 & 0xff, shared & 0xffff);
         let total_length = (ipv4::LEN + len) as u32;
@@ -813,8 +821,6 @@ fn writer(link_len: usize, version: IpVersion, kind: u8, shim_len: usize) -> Wri
                 (GRE, 8) => write_as!($link, $ip, 8, GRE),
                 (GRE, 12) => write_as!($link, $ip, 12, GRE),
                 (GRE, _) => write_as!($link, $ip, 16, GRE),
-                (FIXED_UDP, 8) => write_as!($link, $ip, 8, FIXED_UDP),
-                (FIXED_UDP, _) => write_as!($link, $ip, 16, FIXED_UDP),
                 (PLAIN_UDP, 8) => write_as!($link, $ip, 8, PLAIN_UDP),
                 (PLAIN_UDP, _) => write_as!($link, $ip, 16, PLAIN_UDP),
                 (_, 8) => write_as!($link, $ip, 8, UDP),

@@ -192,7 +192,7 @@ fn tcp(input: &[u8]) {
     assert_eq!(ours.dst_port(), theirs.destination_port());
     assert_eq!(ours.sequence(), theirs.sequence_number());
     assert_eq!(ours.acknowledgment(), theirs.acknowledgment_number());
-    assert_eq!(ours.header_len() / 4, theirs.data_offset().into());
+    assert_eq!(ours.header_len() / 4, usize::from(theirs.data_offset()));
     let flags = [
         (TcpFlags::AE, theirs.ns()),
         (TcpFlags::CWR, theirs.cwr()),

@@ -8,7 +8,10 @@ pub fn ipv4(input: &[u8]) {
     let cut = Ipv4Packet::parse_cut(input);
     if let Ok(packet) = Ipv4Packet::parse(input) {
         assert_eq!(cut, Ok(packet));
-        assert_eq!(packet.header_len() + packet.payload().len(), packet.total_length().into());
+        assert_eq!(
+            packet.header_len() + packet.payload().len(),
+            usize::from(packet.total_length())
+        );
     }
     let Ok(packet) = cut else { return };
     let header = packet.header();

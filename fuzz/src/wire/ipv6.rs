@@ -10,7 +10,7 @@ pub fn ipv6(input: &[u8]) {
     let whole = Ipv6Packet::parse(input);
     if let Ok(packet) = whole {
         assert_eq!(cut, whole);
-        assert_eq!(packet.payload().len(), packet.payload_length().into());
+        assert_eq!(packet.payload().len(), usize::from(packet.payload_length()));
     }
     let Ok(packet) = cut else { return };
     let header = packet.header();

@@ -9,7 +9,7 @@ pub fn udp(input: &[u8]) {
     if let Ok(packet) = whole {
         assert_eq!(cut, whole);
         let length = packet.header().header_len() + packet.payload().len();
-        assert_eq!(length, packet.length().into());
+        assert_eq!(length, usize::from(packet.length()));
     }
     let Ok(packet) = cut else { return };
     let header = packet.header();

@@ -1,6 +1,7 @@
 //! The store on a real etcd, which each test starts for itself.
 
 mod access;
+mod conformance;
 mod cost;
 mod faults;
 mod interop;

@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_file_that_is_no_store_is_named_and_left_alone,
         another_file_in_its_place_is_noticed,
         a_lock_that_is_held_for_too_long_makes_it_unavailable_and_no_more,
+        what_cannot_be_removed_in_time_is_not_told,
         too_much_is_refused_and_harms_nobody_else,
     ]
 }
@@ -353,7 +354,7 @@ async fn a_row_that_cannot_be_read_is_skipped_and_stays_in_the_way() {
         ("a", "attributes = '{\"PublicIP\": 7}'"),
         ("b", "attributes = 'x'"),
         ("c", "attributes = '[]'"),
-        ("d", "ttl_ms = -5"),
+        ("d", "ttl_ms = -5, deadline_ms = 1 << 62"),
     ] {
         let sql = format!(
             "UPDATE leases SET {damage}, revision = (SELECT revision + 1 FROM networks) WHERE node = '{name}'"
@@ -375,6 +376,10 @@ async fn a_row_that_cannot_be_read_is_skipped_and_stays_in_the_way() {
     let CreateError::Store(error) = refused else { panic!("{refused}") };
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("leases row 1"), "{error}");
+    // Nor is the file refused, after a reboot either.
+    file.execute("UPDATE clock SET boot_id = 'an earlier life'", []).unwrap();
+    let again = open(&dir.file()).await.snapshot().await.unwrap();
+    assert_eq!((again.leases, again.skipped), (snapshot.leases, snapshot.skipped));
     // A configuration that cannot be read hides no leases.
     file.execute(
         "UPDATE networks SET config = '{\"Network\": 7}', revision = revision + 1, configured = revision + 1",
@@ -497,6 +502,22 @@ async fn a_lock_that_is_held_for_too_long_makes_it_unavailable_and_no_more() {
     assert_eq!(store.snapshot().await.unwrap().leases, std::slice::from_ref(&lease));
     file.execute_batch("ROLLBACK").unwrap();
     store.renew(&lease).await.unwrap();
+}
+
+async fn what_cannot_be_removed_in_time_is_not_told() {
+    let dir = Dir::new();
+    let (store, under) = configured(&dir.file()).await;
+    let ttl = Some(Duration::from_secs(1));
+    let lease = store.create(&claim(under, "a", "10.5.1.0/24", ttl)).await.unwrap();
+    let file = raw(&dir);
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(store.snapshot().await.unwrap().leases, [lease], "not for long yet");
+    tokio::time::sleep(LATE).await;
+    let error = store.snapshot().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    file.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.snapshot().await.unwrap().leases, []);
 }
 
 async fn too_much_is_refused_and_harms_nobody_else() {
