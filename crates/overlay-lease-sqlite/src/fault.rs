@@ -17,8 +17,8 @@ pub(crate) enum Fault {
     Gone,
     #[error("this is no file")]
     NoFile,
-    #[error("the file is empty, which no store ever was")]
-    Empty,
+    #[error("the file is cut off: it has {0} bytes")]
+    Short(u64),
     #[error("the file belongs to another program: its application id is {0:#010x}")]
     Foreign(i32),
     #[error("the file has format {0}, and this program knows format {FORMAT}")]
@@ -70,7 +70,7 @@ impl Fault {
             Self::ReadOnly | Self::TooLong(..) | Self::Unwritable(_) => StoreErrorKind::Denied,
             Self::Gone | Self::Restless | Self::Ended => StoreErrorKind::Unavailable,
             Self::NoFile
-            | Self::Empty
+            | Self::Short(_)
             | Self::Foreign(_)
             | Self::Format(_)
             | Self::Damaged(_)

@@ -22,6 +22,9 @@ const STATEMENTS: usize = 64;
 /// How often somebody may put another file in the place of the one that is being opened.
 const REPLACEMENTS: usize = 8;
 
+/// What every SQLite file begins with, in bytes.
+const HEADER: u64 = 100;
+
 /// A connection to the file, which is opened again when it is another file that stands at the path.
 ///
 /// Nothing here opens an existing file in any other way than through SQLite: closing it would take away all locks that
@@ -131,8 +134,9 @@ fn open(path: &Path, patience: Duration) -> Result<(Identity, Connection), Fault
 
 /// Looks whether the file is one of ours, and leaves no trace: no lock, no recovery, no file beside it.
 fn examine(path: &Path) -> Result<(), Fault> {
-    if metadata(path)?.len() == 0 {
-        return Err(Fault::Empty);
+    let length = metadata(path)?.len();
+    if length < HEADER {
+        return Err(Fault::Short(length));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI

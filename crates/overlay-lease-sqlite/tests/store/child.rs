@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_lease::{ConfigureError, CreateError, Lease, Revision, Store, StoreErrorKind};
+use overlay_lease::{
+    Attributes, ConfigureError, CreateError, Endpoints, Lease, Request, Revision, Store,
+    StoreErrorKind, Subnets,
+};
 use overlay_lease_sqlite::SqliteStore;
 
-use crate::common::{block_on, claim, config, configured, network, numbered, open};
+use crate::common::{block_on, claim, config, configured, network, node, numbered, open};
 
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
@@ -18,7 +21,8 @@ pub(crate) fn run(arguments: &[String]) {
     let file = Path::new(file);
     block_on(async {
         match role.as_str() {
-            "acquire" => acquire(file, name).await,
+            "acquire" => begin(file, name, acquire_any).await,
+            "compete" => begin(file, name, compete).await,
             "obey" => obey(file, name).await,
             "churn" => churn(file, name).await,
             "full" => full(file, name).await,
@@ -34,9 +38,13 @@ fn say(text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
-/// Waits until the parent says something or closes, and then gets a subnet in a network that may not be configured, or
-/// not even have a file: all go for the same ones.
-async fn acquire(file: &Path, name: &str) {
+/// Waits until the parent says something, and then gets a subnet in a network that may not be configured, or not even have
+/// a file.
+async fn begin(
+    file: &Path,
+    name: &str,
+    acquire: impl AsyncFnOnce(&SqliteStore, &str, Revision) -> Subnets,
+) {
     say(format_args!("ready"));
     stdin().lock().read_line(&mut String::new()).unwrap();
     let store = open(file).await;
@@ -45,16 +53,29 @@ async fn acquire(file: &Path, name: &str) {
         Err(ConfigureError::Reconfigured(Some(configured))) => configured.revision,
         Err(error) => panic!("{error}"),
     };
-    for number in 0.. {
+    say(format_args!("{}", acquire(&store, name, under).await));
+}
+
+/// As a node does.
+async fn acquire_any(store: &SqliteStore, name: &str, _under: Revision) -> Subnets {
+    let attributes = Attributes::new(Endpoints::at(["192.0.2.1".parse().unwrap()]), "vxlan");
+    let request = Request::new(node(name), attributes, Duration::from_secs(3600));
+    overlay_lease::acquire(store, &request).await.unwrap().subnets
+}
+
+/// The first that is free: all go for the same ones.
+async fn compete(store: &SqliteStore, name: &str, under: Revision) -> Subnets {
+    let mut number = 0;
+    loop {
         match store.create(&claim(under, name, &numbered(number), HOUR)).await {
-            Ok(lease) => return say(format_args!("{}", lease.subnets)),
-            Err(CreateError::Taken(_)) => {}
+            Ok(lease) => return lease.subnets,
+            Err(CreateError::Taken(_)) => number += 1,
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-/// Makes and removes a lease, each time when told to.
+/// Makes a lease each time when told to.
 async fn obey(file: &Path, name: &str) {
     let store = open(file).await;
     let under = store.config().await.unwrap().unwrap().revision;
@@ -85,8 +106,7 @@ async fn churn(file: &Path, round: &str) {
 
 async fn write_on(store: SqliteStore, under: Revision, writer: u32, round: u32) {
     let name = format!("w{writer}");
-    let mut held: Option<Arc<Lease>> =
-        store.standing(&crate::common::node(&name)).await.unwrap().lease;
+    let mut held: Option<Arc<Lease>> = store.standing(&node(&name)).await.unwrap().lease;
     for step in 0_u32.. {
         let mark = u64::from(round) << 32 | u64::from(step);
         held = match held {

@@ -50,8 +50,12 @@ pub(crate) fn subnets(text: &str) -> Subnets {
     text.parse().unwrap()
 }
 
+/// 63 subnets for nodes that choose for themselves, fewer than there are of [`numbered`] ones.
 pub(crate) fn config() -> NetworkConfig {
-    NetworkConfig::from_json(r#"{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}"#).unwrap()
+    NetworkConfig::from_json(
+        r#"{"Network":"10.0.0.0/8","SubnetLen":14,"Backend":{"Type":"vxlan"}}"#,
+    )
+    .unwrap()
 }
 
 pub(crate) async fn open(path: &Path) -> SqliteStore {

@@ -19,7 +19,8 @@ const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn() -> Result<(), Failed>| Trial::test(name, test);
     vec![
-        trial("processes_at_the_same_instant_get_distinct_subnets", at_the_same_instant),
+        trial("processes_that_acquire_at_the_same_instant_get_distinct_subnets", acquire),
+        trial("processes_that_want_the_same_subnets_get_distinct_ones", compete),
         trial("what_another_process_does_is_told", another_process),
         trial("a_killed_writer_loses_nothing", killed),
         trial("a_full_disk_loses_nothing", full_disk),
@@ -64,11 +65,12 @@ impl Drop for Process {
     }
 }
 
-fn at_the_same_instant() -> Result<(), Failed> {
-    const PROCESSES: usize = 50;
-    let dir = Dir::new();
+const PROCESSES: usize = 50;
+
+/// What as many processes get that begin at the same instant, without a file before.
+fn at_the_same_instant(role: &str, dir: &Dir) -> BTreeSet<String> {
     let mut processes: Vec<_> = (0..PROCESSES)
-        .map(|number| Process::start("acquire", &dir.file(), &format!("n{number}")))
+        .map(|number| Process::start(role, &dir.file(), &format!("n{number}")))
         .collect();
     for process in &mut processes {
         assert_eq!(process.line(), "ready");
@@ -77,11 +79,26 @@ fn at_the_same_instant() -> Result<(), Failed> {
     for process in &mut processes {
         process.tell();
     }
-    let subnets: BTreeSet<_> = processes.iter_mut().map(Process::line).collect();
-    eprintln!("{PROCESSES} processes, a new file: {:?}", begin.elapsed());
+    let subnets = processes.iter_mut().map(Process::line).collect();
+    eprintln!("{PROCESSES} processes {role}: {:?}", begin.elapsed());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "the file, its log, its index");
+    subnets
+}
+
+fn acquire() -> Result<(), Failed> {
+    let dir = Dir::new();
+    let subnets = at_the_same_instant("acquire", &dir);
+    assert_eq!(subnets.len(), PROCESSES, "{subnets:?}");
+    let snapshot = block_on(async { open(&dir.file()).await.snapshot().await.unwrap() });
+    let leases = snapshot.leases.iter().map(|lease| lease.subnets.to_string()).collect();
+    assert_eq!(subnets, leases);
+    Ok(())
+}
+
+fn compete() -> Result<(), Failed> {
+    let subnets = at_the_same_instant("compete", &Dir::new());
     let first: BTreeSet<_> = (0..50).map(numbered).collect();
     assert_eq!(subnets, first, "each one subnet, and none was passed over");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "the file, its log, its index");
     Ok(())
 }
 

@@ -423,15 +423,15 @@ async fn a_file_that_is_no_store_is_named_and_left_alone() {
     scrambled[4096..8192].iter_mut().zip(1_u8..=u8::MAX).for_each(|(byte, other)| *byte = other);
     let read = |path| fs::read(path).unwrap();
     for (name, bytes, says) in [
-        ("empty", Vec::new(), "empty"),
-        ("text", b"these are no leases at all".to_vec(), "not a database"),
+        ("empty", Vec::new(), "cut off: it has 0 bytes"),
+        ("text", b"these are no leases at all\n".repeat(20), "not a database"),
         (
             "random",
             (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
             "not a database",
         ),
         ("cut", good[..good.len() / 2].to_vec(), "malformed"),
-        ("cut in the header", good[..60].to_vec(), "malformed"),
+        ("cut in the header", good[..60].to_vec(), "cut off: it has 60 bytes"),
         ("scrambled", scrambled, ""),
         ("other", read(&other), "another program: its application id is 0x00000007"),
         ("plain", read(&plain), "another program: its application id is 0x00000000"),
