@@ -22,17 +22,22 @@ pub(crate) async fn run(store: AnyStore, options: &Acquire, out: &Out) -> anyhow
     }
     let keeper = Keeper::start(store, request);
     let mut statuses = keeper.statuses();
-    let mut status = Some(keeper.status());
-    while let Some(now) = status {
-        out.say(text(&now))?;
-        out.tell(|| object(&now))?;
-        status = tokio::select! {
-            changed = statuses.changed() => changed,
+    let mut told = String::new();
+    loop {
+        let now = statuses.now();
+        // Renewals change nothing but the time, which is not worth a line.
+        if text(&now) != told {
+            told = text(&now);
+            out.say(&told)?;
+            out.tell(|| object(&now))?;
+        }
+        tokio::select! {
+            changed = statuses.changed() => if changed.is_none() { break },
             ended = crate::interrupted() => {
                 ended?;
                 break;
             }
-        };
+        }
     }
     let stopped = keeper.stop(options.release).await;
     out.say(text(&stopped))?;

@@ -15,7 +15,10 @@ pub(crate) async fn run(store: &AnyStore, show: &Show, out: &Out) -> anyhow::Res
         Some(config) => config.config.to_json(),
         None => "The network is not configured.".into(),
     })?;
-    out.say(leases(&snapshot, &expiries))?;
+    out.say(match snapshot.leases.len() {
+        0 => "There are no leases.".into(),
+        _ => leases(&snapshot, &expiries),
+    })?;
     for skipped in &snapshot.skipped {
         out.say(format!("cannot read {skipped}"))?;
     }
