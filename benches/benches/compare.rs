@@ -11,7 +11,7 @@ use overlay_benches::{Contest, Place, Spread, contests, iproute2_version, size, 
 #[derive(Parser)]
 struct Arguments {
     /// Only these contests: checksum, encapsulate, decapsulate, encapsulate-all, decapsulate-all, add, dump, delete,
-    /// gateways, many-gateways, swing, vxlan, no-op, move
+    /// gateways, many-gateways, swing, vxlan, no-op, move, sqlite-create, etcd-acquire
     only: Vec<String>,
     /// How often each contestant runs
     #[arg(long, default_value_t = 7)]
@@ -56,6 +56,12 @@ fn main() -> Result<()> {
     }
     for (_, make, count) in CONTESTS.into_iter().filter(|(id, ..)| asked(id)) {
         claims.extend(table(make(size(count))?, rounds)?);
+    }
+    if asked("sqlite-create") {
+        claims.extend(table(contests::sqlite_create(size(1_000))?, rounds)?);
+    }
+    if asked("etcd-acquire") {
+        claims.extend(table(contests::etcd_acquire(size(10_000))?, rounds)?);
     }
     if smoke() {
         println!("Each contestant ran once with few objects, to see that it works: no results.");

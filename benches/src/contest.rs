@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use criterion::{Criterion, SamplingMode, Throughput};
 
+use crate::stores::Stores;
 use crate::{Lab, smoke};
 
 type Run<P> = Box<dyn FnMut(&mut P) -> Result<Duration>>;
@@ -155,6 +156,14 @@ impl Contest<Memory> {
             }
             Ok(start.elapsed())
         })
+    }
+}
+
+impl Contest<Stores> {
+    /// A contest without contestants between stores of leases.
+    #[must_use]
+    pub fn in_stores(id: &'static str, title: String, objects: u32, stores: Stores) -> Self {
+        Self::at(id, title, objects, stores)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Contest`] is one job and several ways to do it. Criterion runs contests one contestant after the other, to notice
 //! when one of them changes; `compare` interleaves the contestants, to say how they compare.
 
+mod bare;
 pub mod codec;
 mod contest;
 pub mod contests;
@@ -12,6 +13,7 @@ mod peer;
 mod prefix;
 mod rtnl;
 pub mod still;
+pub mod stores;
 
 pub use contest::{Claim, Contest, Contestant, Goal, Memory, Place, Spread, criterion_group};
 pub use iproute2::version as iproute2_version;

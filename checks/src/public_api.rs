@@ -18,6 +18,8 @@ const ANY: &[&str] = &["alloc", "bytes", "core", "ipnet", "std"];
 const SOME: &[(&str, &[&str])] = &[
     // Backends keep their part of a lease as JSON, so they say what is in it. `serde_core` is where serde's traits live.
     ("overlay-backend*", &["serde", "serde_core", "serde_json"]),
+    // What backends tell each other through leases, and what they are told by a network's configuration.
+    ("overlay-lease*", &["serde_json"]),
 ];
 
 /// What some may name as long as a feature has to be enabled to get it: of whom, the optional dependency, and the crates

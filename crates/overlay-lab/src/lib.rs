@@ -3,6 +3,7 @@
 mod capture;
 mod enter;
 mod error;
+mod etcd;
 mod host;
 mod links;
 mod offload;
@@ -19,6 +20,7 @@ mod wire;
 pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};
 pub use enter::enter;
 pub use error::{EnterError, Error, Result};
+pub use etcd::Etcd;
 pub use host::Host;
 pub use ping::{PingError, PingReport, PingRequest, Reply, path_mtu, ping};
 pub use require::{REQUIRE, cannot_run};

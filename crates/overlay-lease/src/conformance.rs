@@ -49,9 +49,12 @@ use crate::store::Store;
 
 mod client;
 mod create;
+mod crowd;
+#[cfg(test)]
+pub(crate) mod flawed;
 mod ledger;
 mod network;
-mod sample;
+pub(crate) mod sample;
 mod standing;
 mod term;
 #[cfg(test)]
@@ -290,6 +293,8 @@ macro_rules! __promises {
             watch::a_dropped_wait_takes_nothing_away;
             /// All watches bring the same.
             watch::all_watches_bring_the_same;
+            /// A crowd that does everything at once keeps all promises: its [history](crate::history) is one that can be.
+            crowd::a_crowd_keeps_all_promises;
         }
     };
 }

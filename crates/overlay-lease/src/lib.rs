@@ -13,6 +13,8 @@ pub mod conformance;
 mod family;
 mod follow;
 mod hash;
+#[cfg(any(test, feature = "conformance"))]
+pub mod history;
 mod keeper;
 mod lease;
 mod memory;

@@ -87,14 +87,22 @@ impl View {
     pub fn replace(&mut self, snapshot: Snapshot) -> Vec<Difference> {
         self.revision = Some(snapshot.revision);
         self.behind = false;
-        let leases: BTreeMap<_, _> =
-            snapshot.leases.into_iter().map(|lease| (lease.subnets, lease)).collect();
-        let gone: Vec<_> =
-            self.leases.keys().filter(|subnets| !leases.contains_key(subnets)).copied().collect();
-        let changes = std::iter::once(Change::Config(snapshot.config))
-            .chain(gone.into_iter().map(Change::Gone))
-            .chain(leases.into_values().map(Change::Lease));
-        changes.filter_map(|change| self.change(change)).collect()
+        let leases = snapshot.leases.into_iter().map(|lease| (lease.subnets, lease)).collect();
+        let before = std::mem::replace(&mut self.leases, leases);
+        let config = self.change(Change::Config(snapshot.config));
+        let mut before = before.into_values().peekable();
+        let (mut removed, mut others) = (Vec::new(), Vec::new());
+        for (subnets, to) in &self.leases {
+            while let Some(gone) = before.next_if(|lease| lease.subnets < *subnets) {
+                removed.push(Difference::Removed(gone));
+            }
+            match before.next_if(|lease| lease.subnets == *subnets) {
+                None => others.push(Difference::Added(to.clone())),
+                Some(from) => others.extend(changed(&from, to)),
+            }
+        }
+        removed.extend(before.map(Difference::Removed));
+        config.into_iter().chain(removed).chain(others).collect()
     }
 
     /// Takes in that the store does not answer. What is known stays.
@@ -148,11 +156,16 @@ impl View {
             }
             Change::Lease(to) => match self.leases.insert(to.subnets, to.clone()) {
                 None => Some(Difference::Added(to)),
-                Some(from) => (from != to).then_some(Difference::Changed { from, to }),
+                Some(from) => changed(&from, &to),
             },
             Change::Gone(subnets) => self.leases.remove(&subnets).map(Difference::Removed),
         }
     }
+}
+
+fn changed(from: &Arc<Lease>, to: &Arc<Lease>) -> Option<Difference> {
+    let same = Arc::ptr_eq(from, to) || from == to;
+    (!same).then(|| Difference::Changed { from: from.clone(), to: to.clone() })
 }
 
 #[cfg(test)]

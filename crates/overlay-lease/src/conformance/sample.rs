@@ -13,12 +13,12 @@ use crate::name::{NetworkName, NodeId};
 use crate::store::Claim;
 
 /// The network in which a test plays if it needs one only.
-pub(super) fn red() -> NetworkName {
+pub(crate) fn red() -> NetworkName {
     network("red")
 }
 
 /// Another network.
-pub(super) fn blue() -> NetworkName {
+pub(crate) fn blue() -> NetworkName {
     network("blue")
 }
 
@@ -27,7 +27,7 @@ fn network(name: &str) -> NetworkName {
 }
 
 /// A network of both families, with a /24 and a /64 for each node.
-pub(super) fn config() -> NetworkConfig {
+pub(crate) fn config() -> NetworkConfig {
     let text = r#"{
         "Network": "10.5.0.0/16", "SubnetLen": 24,
         "EnableIPv6": true, "IPv6Network": "fd00:5::/48", "IPv6SubnetLen": 64,
@@ -38,39 +38,39 @@ pub(super) fn config() -> NetworkConfig {
 }
 
 /// The node with this number.
-pub(super) fn node(number: usize) -> NodeId {
+pub(crate) fn node(number: usize) -> NodeId {
     NodeId::new(format!("node-{number}")).expect("letters, a dash and a number are a name")
 }
 
 /// The IPv4 subnet with this number.
-pub(super) fn v4(number: u8) -> Ipv4Net {
+pub(crate) fn v4(number: u8) -> Ipv4Net {
     v4_of_length(number, 24)
 }
 
 /// The IPv4 subnet of `length` that begins where the one with this number does.
-pub(super) fn v4_of_length(number: u8, length: u8) -> Ipv4Net {
+pub(crate) fn v4_of_length(number: u8, length: u8) -> Ipv4Net {
     Ipv4Net::new(Ipv4Addr::new(10, 5, number, 0), length)
         .expect("the lengths in use are at most 32")
 }
 
 /// The IPv6 subnet with this number.
-pub(super) fn v6(number: u8) -> Ipv6Net {
+pub(crate) fn v6(number: u8) -> Ipv6Net {
     v6_of_length(number, 64)
 }
 
 /// The IPv6 subnet of `length` that begins where the one with this number does.
-pub(super) fn v6_of_length(number: u8, length: u8) -> Ipv6Net {
+pub(crate) fn v6_of_length(number: u8, length: u8) -> Ipv6Net {
     Ipv6Net::new(Ipv6Addr::new(0xfd00, 5, 0, number.into(), 0, 0, 0, 0), length)
         .expect("the lengths in use are at most 128")
 }
 
 /// The subnets of both families with this number.
-pub(super) fn dual(number: u8) -> Subnets {
+pub(crate) fn dual(number: u8) -> Subnets {
     (v4(number), v6(number)).into()
 }
 
 /// What the node with this number tells its peers at first.
-pub(super) fn attributes(number: usize) -> Attributes {
+pub(crate) fn attributes(number: usize) -> Attributes {
     let [.., high, low] = number.to_be_bytes();
     let address = Ipv4Addr::new(192, 0, high, low);
     let mut attributes = Attributes::new(Endpoints::at([address.into()]), "vxlan");
@@ -80,10 +80,10 @@ pub(super) fn attributes(number: usize) -> Attributes {
 }
 
 /// A time to live that no test outlasts.
-pub(super) const LONG: Option<Duration> = Some(Duration::from_secs(600));
+pub(crate) const LONG: Option<Duration> = Some(Duration::from_secs(600));
 
 /// Those subnets for the node with this number.
-pub(super) fn claim(
+pub(crate) fn claim(
     subnets: impl Into<Subnets>,
     number: usize,
     ttl: Option<Duration>,

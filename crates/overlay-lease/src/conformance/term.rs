@@ -9,14 +9,12 @@ use super::client::{Client, check, same};
 use super::ledger::{Follower, Ledger};
 use super::sample::{attributes, claim, dual, node, red};
 use super::{Broken, Testbed};
+use crate::history::{SKEW, grants};
 use crate::lease::Lease;
 use crate::store::{LATE, Store};
 
 /// A time to live that is worth waiting for.
 const SHORT: Duration = Duration::from_secs(3);
-
-/// What clocks may differ by within such a time.
-const SKEW: Duration = Duration::from_millis(10);
 
 /// How long it may take to learn what has happened, on a machine that does other things, too.
 const SLACK: Duration = Duration::from_secs(1);
@@ -78,11 +76,10 @@ pub(super) async fn updating_prolongs<T: Testbed>(testbed: &T) -> Result<(), Bro
     sleep(SHORT * 7 / 6).await;
     let start = Instant::now();
     lease = client.update(&lease, &attributes(2), Some(shorter)).await?;
-    let early = Duration::from_secs(1);
     check(
-        lease.ttl.is_some_and(|ttl| shorter <= ttl && ttl < shorter + early),
+        grants(Some(shorter), lease.ttl),
         "updating the time to live",
-        format_args!("{shorter:?} or less than {early:?} more"),
+        format_args!("{shorter:?} or less than 1 s more"),
         format_args!("{:?}", lease.ttl),
     )?;
     outlives(&client, &lease, start + shorter).await

@@ -11,6 +11,8 @@ use crate::random::Random;
 pub(crate) struct Scenario {
     pub(crate) nodes: usize,
     pub(crate) ttl: Duration,
+    /// How many nodes in a million have a lease from earlier on.
+    pub(crate) settled: u64,
     /// Over how long the nodes start.
     pub(crate) start: Duration,
     /// How long things go wrong.
@@ -108,15 +110,17 @@ impl Scenario {
         configs.truncate(3);
         let mut troubles = Vec::new();
         for trouble in ALL {
-            if random.chance(500_000) {
-                troubles.push((trouble, 1 + random.below(trouble.often()) as u32));
+            let (per_million, often) = trouble.frequency();
+            if random.chance(per_million) {
+                troubles.push((trouble, 1 + random.below(often) as u32));
             }
         }
         Self {
             nodes: 500,
             ttl,
+            settled: random.pick(&[0, 500_000, 950_000, 950_000]),
             start: random.pick(&[Duration::ZERO, millis(100), secs(2), secs(5)]),
-            trouble: ttl * 2 + secs(5),
+            trouble: ttl * 3 / 2 + secs(5),
             configs,
             latency: random.pick(&[
                 (millis(0), millis(1)),
@@ -127,7 +131,7 @@ impl Scenario {
             doubled: random.pick(&[0, 1_000, 50_000]),
             late: random.pick(&[0, 1_000, 10_000]),
             latest: random.pick(&[secs(2), ttl, ttl * 3]),
-            watching: random.pick(&[millis(100), millis(500), secs(2)]),
+            watching: random.pick(&[millis(200), secs(1), secs(3)]),
             lazy: random.pick(&[Duration::ZERO, millis(500), secs(4)]),
             clocks: random.pick(&[0, 100, 4_000]),
             look: random.pick(&[0, 500_000, 1_000_000]),
@@ -137,17 +141,20 @@ impl Scenario {
 }
 
 impl Trouble {
-    /// How many of them there are in one run at most.
-    const fn often(self) -> u64 {
+    /// In how many runs in a million there are such troubles, and how many at most. What makes all nodes change their
+    /// lease takes so long to simulate that it is less frequent.
+    const fn frequency(self) -> (u64, u64) {
         match self {
-            Self::Partition | Self::Deaf => 6,
-            Self::Crash => 150,
-            Self::Pause | Self::Leave => 60,
-            Self::Publication => 60,
-            Self::Reservation => 8,
-            Self::Outage | Self::Stall => 3,
-            Self::Compaction => 8,
-            Self::Reconfiguration => 2,
+            Self::Partition | Self::Deaf => (400_000, 5),
+            Self::Crash => (500_000, 100),
+            Self::Pause => (500_000, 60),
+            Self::Leave => (400_000, 30),
+            Self::Publication => (500_000, 40),
+            Self::Reservation => (500_000, 8),
+            Self::Outage => (150_000, 2),
+            Self::Stall => (300_000, 2),
+            Self::Compaction => (500_000, 4),
+            Self::Reconfiguration => (80_000, 2),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use overlay_lease::{
     Answer, Attributes, Claim, Difference, Endpoints, Following, Knowledge, Lease, Memory, NodeId,
     Operation, Reply, Request, Revision, Snapshot, Status, Step, StoreError, StoreErrorKind,
-    Subnets, Tenure, Update,
+    Subnets, Tenure, Update, guesses,
 };
 
 use crate::checker::{Cause, Checked, Checker, Counts, Rule, Violation};
@@ -273,6 +273,7 @@ impl World {
 
     pub(crate) fn run(mut self) -> Result<Outcome, Violation> {
         self.configure(0)?;
+        self.settle()?;
         while let Some((at, event)) = self.queue.pop() {
             self.now = at;
             self.checker.time(at);
@@ -870,6 +871,32 @@ impl World {
             return Err(self.checker.broken(Rule::Fence, error.to_string()));
         }
         self.record(&Cause::Expiry)
+    }
+
+    /// Some nodes have had a lease for long.
+    fn settle(&mut self) -> Checked {
+        let Some(config) = self.checker.config.clone() else { return Ok(()) };
+        for number in 0..self.nodes.len() {
+            if !self.random.chance(self.scenario.settled) {
+                continue;
+            }
+            let node = &self.nodes[number];
+            let claim = |subnets| Claim {
+                subnets,
+                node: Some(node.id.clone()),
+                attributes: node.attributes.clone(),
+                ttl: Some(self.scenario.ttl),
+                under: config.revision,
+            };
+            let claims: Vec<_> = guesses(&config.config, &node.id).take(3).map(claim).collect();
+            for claim in claims {
+                if let Ok(Answer::Lease(_)) = self.does(Operation::Create(claim))? {
+                    break;
+                }
+            }
+        }
+        self.await_expiry();
+        Ok(())
     }
 
     fn publish(&mut self, number: usize) -> Checked {
