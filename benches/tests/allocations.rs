@@ -1,13 +1,17 @@
-//! Packets cost no allocation: counted, for everything that `overlay-wire` does with them.
+//! Packets cost no allocation: counted, for everything that `overlay-wire` does with them. And what a lease costs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use overlay_benches::contests::ABOUT_PACKETS;
+use overlay_benches::stores;
+use overlay_lease::{Claim, Lease, Memory, Snapshot, Subnets, Update, View};
 use overlay_wire::arp::ArpPacket;
 use overlay_wire::checksum::PseudoHeader;
 use overlay_wire::dissect::{Dissector, Start};
@@ -35,17 +39,21 @@ struct Counting;
 thread_local! {
     /// How often this thread has allocated. Tests run beside each other.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// How many bytes more this thread has allocated than freed.
+    static BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
 // SAFETY: All calls are handed to the system's allocator as they are; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + layout.size() as isize);
         // SAFETY: The caller's promises are the system's conditions.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get() - layout.size() as isize);
         // SAFETY: The caller's promises are the system's conditions, and the pointer came from the system.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -59,6 +67,45 @@ fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
+}
+
+/// What 10,000 leases of IPv4 with a VTEP's address cost somebody who knows them all: the leases, and what finds them.
+#[test]
+fn a_lease_costs_less_than_a_kibibyte() -> Result<()> {
+    const LEASES: u32 = 10_000;
+    let store = full_of_leases(LEASES)?;
+    let before = BYTES.get();
+    let mut view = View::new();
+    view.apply(Update::Snapshot(copy(&store.snapshot())));
+    let bytes = (BYTES.get() - before) / LEASES as isize;
+    assert_eq!(view.leases().len(), LEASES as usize);
+    println!("{bytes} bytes per lease");
+    assert!((200..1024).contains(&bytes), "{bytes}");
+    Ok(())
+}
+
+/// The same, sharing nothing with it.
+fn copy(snapshot: &Snapshot) -> Snapshot {
+    let leases = snapshot.leases.iter().map(|lease| Arc::new(Lease::clone(lease)));
+    Snapshot { leases: leases.collect(), ..snapshot.clone() }
+}
+
+fn full_of_leases(count: u32) -> Result<Memory> {
+    let mut memory = Memory::new();
+    let configured = memory.configure(&stores::config()?, None)?;
+    let pool = configured.config.pools().v4.context("IPv4")?;
+    for number in 0..count {
+        let request = stores::request(number)?;
+        let claim = Claim {
+            subnets: Subnets::from(pool.nth(number.into()).context("a subnet")?),
+            node: Some(request.node),
+            attributes: request.attributes,
+            ttl: Some(request.ttl),
+            under: configured.revision,
+        };
+        memory.create(Duration::ZERO, &claim)?;
+    }
+    Ok(memory)
 }
 
 #[test]
