@@ -51,7 +51,7 @@ impl Network {
         let ttl = ttl.map(seconds);
         let before = own.etcd_lease;
         if own.lease.ttl.map(seconds) == ttl {
-            self.extend(operation, before).await?;
+            self.extend(operation, &own).await?;
             if own.lease.attributes == *attributes {
                 return Ok(own.lease);
             }
@@ -77,7 +77,7 @@ impl Network {
     pub(crate) async fn renew(&self, lease: &Lease) -> Result<(), WriteError> {
         let operation = "renew the lease";
         let own = self.fence(operation, lease).await?;
-        self.extend(operation, own.etcd_lease).await
+        self.extend(operation, &own).await
     }
 
     pub(crate) async fn remove(&self, lease: &Lease) -> Result<(), WriteError> {
@@ -117,8 +117,10 @@ impl Network {
         let answer = self.client.time_to_live(own.etcd_lease).await;
         let left = answer.map_err(|error| self.error(operation, error))?.ttl;
         // etcd says -1 of a lease that it does not have.
-        let left = u64::try_from(left).map_err(|_| WriteError::Fenced(None))?;
-        Ok(Some(Duration::from_secs(left)))
+        match u64::try_from(left) {
+            Ok(left) => Ok(Some(Duration::from_secs(left))),
+            Err(_) => Err(self.gone(operation, &own.lease).await),
+        }
     }
 
     /// The lease as etcd has it, if it is the one that was seen.
@@ -168,8 +170,9 @@ impl Network {
         }
         let mut answer = match self.client.txn(txn).await {
             Ok(answer) => answer,
-            // It expired in the meantime, and the key with it.
-            Err(error) if no_such_lease(&error) => return Err(WriteError::Fenced(None)),
+            Err(error) if no_such_lease(&error) => {
+                return Err(self.gone(operation, &own.lease).await);
+            }
             Err(error) => return Err(self.error(operation, error).into()),
         };
         if answer.succeeded {
@@ -190,15 +193,24 @@ impl Network {
         Err(self.fenced(now.as_ref()))
     }
 
-    /// Begins the term of the etcd lease anew.
-    async fn extend(&self, operation: &'static str, etcd_lease: i64) -> Result<(), WriteError> {
-        if etcd_lease == 0 {
+    /// Begins the lease's term anew.
+    async fn extend(&self, operation: &'static str, own: &Own) -> Result<(), WriteError> {
+        if own.etcd_lease == 0 {
             return Ok(());
         }
-        let left = self.client.keep_alive(etcd_lease).await;
+        let left = self.client.keep_alive(own.etcd_lease).await;
         match left.map_err(|error| self.error(operation, error))? {
-            0 => Err(WriteError::Fenced(None)),
+            0 => Err(self.gone(operation, &own.lease).await),
             _ => Ok(()),
+        }
+    }
+
+    /// What became of a lease of which the etcd lease is no longer there: either it expired, and its key with it, or
+    /// somebody gave it another term, and it has another etcd lease since.
+    async fn gone(&self, operation: &'static str, lease: &Lease) -> WriteError {
+        match self.lease(operation, &lease.subnets).await {
+            Ok(now) => WriteError::Fenced(now.filter(|now| now.revision != lease.revision)),
+            Err(error) => error.into(),
         }
     }
 
