@@ -8,7 +8,7 @@ use overlay_lease::{
 };
 use serde_json::{Value, json};
 
-use crate::error::Problem;
+use crate::error::{Problem, chain};
 use crate::options::Acquire;
 use crate::out::Out;
 use crate::table::{lease_json, line, rough};
@@ -39,7 +39,10 @@ pub(crate) async fn run(store: AnyStore, options: &Acquire, out: &Out) -> anyhow
             }
         }
     }
-    let stopped = keeper.stop(options.release).await;
+    let stopped = tokio::select! {
+        stopped = keeper.stop(options.release) => stopped,
+        ended = crate::interrupted() => return ended,
+    };
     out.say(text(&stopped))?;
     out.tell(|| object(&stopped))?;
     match stopped {
@@ -95,7 +98,7 @@ fn text(status: &Status) -> String {
     match status {
         Status::Acquiring { lost: None, error: None, .. } => "asking for a lease".into(),
         Status::Acquiring { error: Some(error), failures, .. } => {
-            format!("no lease after {failures} attempts: {error}")
+            format!("no lease after {failures} attempts: {}", chain(&**error))
         }
         Status::Acquiring { lost: Some(lost), successor, .. } => match successor {
             Some(successor) => format!("lost {}: it is now {}", lost.subnets, line(successor)),
@@ -115,7 +118,11 @@ fn text(status: &Status) -> String {
             let left = until
                 .map(|until| rough(until.saturating_duration_since(std::time::Instant::now())));
             let left = left.map_or_else(|| "for good".into(), |left| format!("for {left}"));
-            format!("{} is still ours {left}, but cannot be renewed: {error}", lease.subnets)
+            format!(
+                "{} is still ours {left}, but cannot be renewed: {}",
+                lease.subnets,
+                chain(&**error)
+            )
         }
         Status::Expired { lease, .. } => {
             format!(
@@ -125,7 +132,7 @@ fn text(status: &Status) -> String {
         }
         Status::Releasing => "giving the lease back".into(),
         Status::Stopped { error: None } => "no longer kept".into(),
-        Status::Stopped { error: Some(error) } => format!("no longer kept: {error}"),
+        Status::Stopped { error: Some(error) } => format!("no longer kept: {}", chain(&**error)),
         other => format!("{other:?}"),
     }
 }
@@ -143,6 +150,6 @@ fn object(status: &Status) -> Value {
     json!({
         "event": event,
         "lease": lease.map(|lease| lease_json(lease)),
-        "error": error.map(ToString::to_string),
+        "error": error.map(|error| chain(&**error)),
     })
 }

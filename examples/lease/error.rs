@@ -1,5 +1,7 @@
 //! What can go wrong, and what to do about it.
 
+use std::error::Error;
+
 use overlay_lease::{
     AcquireError, ConfigureError, Configured, CreateError, ReserveError, StoreError,
     StoreErrorKind, WriteError,
@@ -16,6 +18,21 @@ pub(crate) enum Problem {
     NoAddress,
     #[error("{0}: there is no such lease")]
     NoLease(String),
+}
+
+/// What went wrong, and why, and why that.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some say what their cause says.
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// What to do about it.

@@ -93,7 +93,7 @@ pub(crate) struct Init {
     pub(crate) ipv6: Option<Ipv6Net>,
 
     /// The prefix length of a node's IPv4 subnet.
-    #[arg(long, value_name = "LENGTH", requires = "ipv4")]
+    #[arg(long, value_name = "LENGTH", conflicts_with = "file")]
     pub(crate) ipv4_len: Option<u8>,
 
     /// The prefix length of a node's IPv6 subnet.

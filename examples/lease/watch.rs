@@ -3,6 +3,7 @@
 use overlay_lease::{AnyStore, Configured, Difference, Follower, Knowledge, News};
 use serde_json::{Value, json};
 
+use crate::error::chain;
 use crate::options::Watch;
 use crate::out::Out;
 use crate::table::{config_json, lease_json, line};
@@ -34,11 +35,11 @@ fn tell(news: &News, knowledge: &mut Knowledge, out: &Out) -> anyhow::Result<()>
         out.say(format!("? cannot read {skipped}"))?;
         out.tell(|| json!({"event": "skipped", "key": skipped.key, "reason": skipped.reason}))?;
     }
-    if news.knowledge == *knowledge {
+    if news.knowledge == *knowledge && news.error.is_none() {
         return Ok(());
     }
     *knowledge = news.knowledge;
-    let why = news.error.as_ref().map(ToString::to_string);
+    let why = news.error.as_ref().map(|error| chain(error));
     let (event, text) = match news.knowledge {
         Knowledge::Unknown => ("unknown", "nothing is known of the network"),
         Knowledge::Current => ("current", "this is how it is"),

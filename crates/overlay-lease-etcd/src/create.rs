@@ -34,20 +34,27 @@ impl Network {
             }
             None => 0,
         };
-        let result = self.attempt(&Attempt { claim, ttl, etcd_lease }).await;
-        if etcd_lease != 0 && result.is_err() {
-            // Whatever came of the transaction, and may still come of it: without the etcd lease there is no key. If
-            // this fails, too, the etcd lease goes after its time.
+        let mut unknown = false;
+        let result = self.attempt(&Attempt { claim, ttl, etcd_lease }, &mut unknown).await;
+        if etcd_lease != 0 && result.is_err() && !unknown {
+            // Nobody uses it. If this fails, it goes after its time. Where a transaction may have had its effect, the
+            // node may find and hold the lease by the time this arrives.
             let _ = self.client.revoke(etcd_lease).await;
         }
         result
     }
 
-    async fn attempt(&self, attempt: &Attempt<'_>) -> Result<Arc<Lease>, CreateError> {
+    /// `unknown` becomes whether one of the transactions may have had its effect, or may still have it.
+    async fn attempt(
+        &self,
+        attempt: &Attempt<'_>,
+        unknown: &mut bool,
+    ) -> Result<Arc<Lease>, CreateError> {
         let Claim { subnets, node, attributes, .. } = attempt.claim;
         let mut tenancy = node.as_ref().map(|node| self.seen(node));
         let mut repeated = false;
         for _ in 0..ATTEMPTS {
+            *unknown = true;
             let answer = self.client.txn(self.creation(attempt, tenancy.as_ref())).await;
             let answer = answer.map_err(|error| self.error(OPERATION, error))?;
             if answer.succeeded {
@@ -56,6 +63,7 @@ impl Network {
                 return Ok(Arc::new(lease));
             }
             repeated |= answer.repeated;
+            *unknown = repeated;
             match self.judge(attempt, repeated).await? {
                 Verdict::Made(lease) => return Ok(lease),
                 Verdict::Again(now) => tenancy = now,

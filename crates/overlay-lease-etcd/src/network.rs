@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use overlay_lease::{
-    Configured, Lease, NodeId, Revision, Skipped, Snapshot, Standing, StoreError, StoreErrorKind,
-    Subnets, Tenant,
+    About, Configured, Lease, NodeId, Revision, Skipped, Snapshot, Standing, StoreError,
+    StoreErrorKind, Subnets, Tenant,
 };
 
 use crate::RequestError;
@@ -193,7 +193,7 @@ impl Network {
         if let Some(kv) = answer.take_one(0) {
             match value::read_config(&kv) {
                 Ok(config) => snapshot.config = Some(config),
-                Err(reason) => snapshot.skipped.push(skipped(&kv, reason)),
+                Err(reason) => snapshot.skipped.push(self.skipped(&kv, reason)),
             }
         }
         for (index, directory) in (1..).zip(directories) {
@@ -201,7 +201,7 @@ impl Network {
             for kv in self.pages(directory, first, answer.revision).await? {
                 match self.read(&kv) {
                     Some(Ok(lease)) => snapshot.leases.push(lease),
-                    Some(Err(reason)) => snapshot.skipped.push(skipped(&kv, reason)),
+                    Some(Err(reason)) => snapshot.skipped.push(self.skipped(&kv, reason)),
                     None => {}
                 }
             }
@@ -258,6 +258,19 @@ impl Network {
         }
     }
 
+    /// What is reported of a key that cannot be read. Keys of strangers may be of any length.
+    pub(crate) fn skipped(&self, kv: &KeyValue, reason: String) -> Skipped {
+        const ENOUGH: usize = 300;
+        let shortened = |text: &str| text.chars().take(ENOUGH).collect();
+        let about = match self.layout.place(&kv.key) {
+            Place::Config => Some(About::Config),
+            Place::Lease(subnets) => Some(About::Lease(subnets)),
+            Place::Stray(_) | Place::Elsewhere => None,
+        };
+        let key = shortened(&String::from_utf8_lossy(&kv.key));
+        Skipped { key, reason: shortened(&reason), about }
+    }
+
     /// The revision of the cluster, not only of the member that is asked.
     pub(crate) async fn revision(&self) -> Result<Revision, RequestError> {
         let keys = KeyRange::single(self.layout.config());
@@ -275,17 +288,11 @@ impl fmt::Debug for Network {
     }
 }
 
-/// What is reported of a key that cannot be read. Keys of strangers may be of any length.
-pub(crate) fn skipped(kv: &KeyValue, reason: String) -> Skipped {
-    const ENOUGH: usize = 300;
-    let shortened = |text: &str| text.chars().take(ENOUGH).collect();
-    Skipped { key: shortened(&String::from_utf8_lossy(&kv.key)), reason: shortened(&reason) }
-}
-
 fn kind(error: &RequestError) -> StoreErrorKind {
     match error {
         RequestError::Refused { code, message, .. } => {
-            let codes = ["PermissionDenied", "Unauthenticated"];
+            // The latter two are about what is asked, which does not get better by asking again.
+            let codes = ["PermissionDenied", "Unauthenticated", "InvalidArgument", "OutOfRange"];
             // Watches are refused without a code, and wrong passwords with that of a wrong argument.
             let words = ["permission denied", "authentication", "auth token", "user name is empty"];
             let denied =

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::RequestError;
 use crate::layout::Place;
-use crate::network::{Network, skipped};
+use crate::network::Network;
 use crate::rpc::messages::{Event, EventType, KeyValue};
 use crate::rpc::{Watched, Watcher};
 use crate::value::{self, number, revision};
@@ -129,7 +129,7 @@ impl EtcdWatch {
         };
         match change {
             Ok(change) => changes.changes.push(change),
-            Err(reason) => changes.skipped.push(skipped(kv, reason)),
+            Err(reason) => changes.skipped.push(self.network.skipped(kv, reason)),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use overlay_lease::{
-    Change, Changes, Configured, Lease, NetworkName, NodeId, Revision, Skipped, Snapshot, Standing,
-    Subnets, Tenant, Update,
+    About, Change, Changes, Configured, Lease, NetworkName, NodeId, Revision, Skipped, Snapshot,
+    Standing, Subnets, Tenant, Update,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql};
 
@@ -28,8 +28,10 @@ impl Network {
 
     pub(crate) fn config(&self) -> Result<Option<Configured>, Skipped> {
         let read = |(json, revision): &(String, Revision)| {
-            row::config(json, *revision)
-                .map_err(|reason| Skipped { key: format!("networks row {}", self.id), reason })
+            row::config(json, *revision).map_err(|reason| {
+                let key = format!("networks row {}", self.id);
+                Skipped { key, reason, about: Some(About::Config) }
+            })
         };
         self.config.as_ref().map(read).transpose()
     }
@@ -52,7 +54,7 @@ pub(crate) fn network(
         })
     };
     let found = statement.query_row([name.as_str()], |row| Ok(read(row))).optional()?;
-    let unreadable = |reason| Skipped { key: format!("network {name}"), reason };
+    let unreadable = |reason| Skipped { key: format!("network {name}"), reason, about: None };
     Ok(found.transpose().map_err(unreadable)?)
 }
 
@@ -282,11 +284,11 @@ fn one(
     Ok(lease.transpose()?)
 }
 
-/// The column `id` follows [`LEASE`].
+/// The column `id` follows [`LEASE`]. The subnets are often still there to be read.
 fn unreadable(row: &Row<'_>, reason: String) -> Skipped {
     let key = match row.get::<_, i64>(7) {
         Ok(id) => format!("leases row {id}"),
         Err(_) => "leases".into(),
     };
-    Skipped { key, reason }
+    Skipped { key, reason, about: row::subnets(row, 0, 1).ok().map(About::Lease) }
 }

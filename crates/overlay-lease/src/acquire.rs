@@ -38,6 +38,12 @@ impl Request {
         Self { node, attributes, ttl, policy: Policy::Sticky, last: None }
     }
 
+    /// The time to live in whole seconds, at least 1: what all stores can count.
+    pub(crate) fn term(&self) -> Duration {
+        let more = u64::from(self.ttl.subsec_nanos() > 0);
+        Duration::from_secs(self.ttl.as_secs().saturating_add(more).max(1))
+    }
+
     /// The store did not answer.
     pub(crate) fn failed(&self, source: StoreError) -> AcquireError {
         AcquireError::Store { node: self.node.clone(), source }

@@ -150,7 +150,7 @@ impl Attempt {
 
     /// Takes over a lease that the node has. A reservation stays one.
     fn adopt(&mut self, request: &Request, lease: Arc<Lease>) -> Progress {
-        let ttl = lease.ttl.map(|_| request.ttl);
+        let ttl = lease.ttl.map(|_| request.term());
         let operation = if lease.attributes == request.attributes && lease.ttl == ttl {
             Operation::Renew(lease.clone())
         } else {
@@ -177,7 +177,7 @@ impl Attempt {
             subnets,
             node: Some(request.node.clone()),
             attributes: request.attributes.clone(),
-            ttl: Some(request.ttl),
+            ttl: Some(request.term()),
             under: search.config.revision,
         };
         self.ask(request, Step::Create(search, subnets), Operation::Create(claim))

@@ -123,6 +123,9 @@ pub enum Step {
     Rest(Instant),
 }
 
+/// How many unreadable keys are told between two snapshots.
+const REMEMBERED: usize = 10_000;
+
 /// How soon to try again for the first time, and what waits grow to.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -168,9 +171,9 @@ impl Following {
     /// Everything was read, or not.
     pub fn read(&mut self, now: Instant, outcome: Result<Snapshot, StoreError>) -> Option<News> {
         match outcome {
-            Ok(mut snapshot) => {
+            Ok(snapshot) => {
                 let before = self.view.knowledge();
-                let skipped = std::mem::take(&mut snapshot.skipped);
+                let skipped = snapshot.skipped.clone();
                 self.step = Step::Watch(snapshot.revision);
                 let differences = self.view.replace(snapshot);
                 let skipped = self.skip_only(skipped);
@@ -196,11 +199,15 @@ impl Following {
     /// The watch brought something, or not.
     pub fn heard(&mut self, now: Instant, outcome: Result<Update, StoreError>) -> Option<News> {
         match outcome {
+            // What is known never was, or is no longer: a snapshot that was asked for says what is.
+            Ok(Update::Snapshot(snapshot)) if self.view.revision() > Some(snapshot.revision) => {
+                self.failed(now, StoreError::set_back(self.view.revision(), snapshot.revision))
+            }
             Ok(mut update) => {
                 let before = self.view.knowledge();
                 let skipped = match &mut update {
                     Update::Snapshot(snapshot) => {
-                        let skipped = std::mem::take(&mut snapshot.skipped);
+                        let skipped = snapshot.skipped.clone();
                         self.skip_only(skipped)
                     }
                     Update::Changes(changes) => {
@@ -261,6 +268,10 @@ impl Following {
     /// These cannot be read, either. Returns those that were not told before.
     fn skip(&mut self, skipped: Vec<Skipped>) -> Vec<Skipped> {
         let mut new = |skipped: &Skipped| {
+            // Whoever writes nonsense under ever new keys is to fill no memory. A snapshot begins anew.
+            if self.skipped.len() >= REMEMBERED && !self.skipped.contains_key(&skipped.key) {
+                return false;
+            }
             self.skipped.insert(skipped.key.clone(), skipped.reason.clone()).as_ref()
                 != Some(&skipped.reason)
         };

@@ -46,4 +46,4 @@ pub use store::{
 };
 pub use tenure::{Question, Status, Tenure};
 pub use view::{Difference, Knowledge, View};
-pub use watch::{Change, Changes, Skipped, Snapshot, Update, Watch};
+pub use watch::{About, Change, Changes, Skipped, Snapshot, Update, Watch};

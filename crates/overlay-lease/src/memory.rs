@@ -496,8 +496,8 @@ impl Watch for MemoryWatch {
                 return Ok(update);
             }
             let expired = async {
-                match expiry {
-                    Some(expiry) => tokio::time::sleep_until(self.shared.start + expiry).await,
+                match expiry.and_then(|expiry| self.shared.start.checked_add(expiry)) {
+                    Some(expiry) => tokio::time::sleep_until(expiry).await,
                     None => std::future::pending().await,
                 }
             };

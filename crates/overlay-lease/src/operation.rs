@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attributes::Attributes;
 use crate::config::Configured;
-use crate::lease::Lease;
+use crate::lease::{Lease, Revision};
 use crate::name::NodeId;
 use crate::store::{
     Claim, CreateError, Standing, Store, StoreError, StoreErrorKind, Tenant, WriteError,
@@ -157,5 +157,12 @@ impl StoreError {
     /// An answer came, but to another question.
     pub(crate) fn misunderstood(purpose: &'static str) -> Self {
         Self::new(StoreErrorKind::Corrupt, "the store", purpose, "it answered another question")
+    }
+
+    /// The store was at the revision `from`, and now it is at `to`.
+    pub(crate) fn set_back(from: Option<Revision>, to: Revision) -> Self {
+        let from = from.unwrap_or_default();
+        let problem = format!("it went back from revision {from} to {to}");
+        Self::new(StoreErrorKind::Corrupt, "the store", "watch the leases", problem)
     }
 }

@@ -10,7 +10,7 @@ use crate::backoff::Jitter;
 use crate::family::Subnets;
 use crate::lease::Lease;
 use crate::operation::{Answer, Operation, Reply};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How a node gets a lease and keeps it: what to ask the store, and when, and what to make of the answers.
 ///
@@ -178,7 +178,7 @@ impl Tenure {
     /// The node of `request` has nothing yet. Nodes that start at the same moment need different seeds.
     #[must_use]
     pub fn new(mut request: Request, seed: u64) -> Self {
-        request.ttl = whole_seconds(request.ttl);
+        request.ttl = request.term();
         Self {
             request,
             jitter: Jitter::new(seed),
@@ -288,6 +288,9 @@ impl Tenure {
         if self.request.attributes != attributes {
             self.request.attributes = attributes;
             self.unpublished = true;
+            if self.contest.rounds == 0 {
+                self.contest.answer = None;
+            }
             if matches!(self.phase, Phase::Renewing) {
                 self.due = self.contest.answer;
             }
@@ -445,6 +448,10 @@ impl Tenure {
 
     fn unconfirmed(&mut self, now: Instant, flight: &Flight, error: StoreError) {
         self.unpublished |= flight.publishes;
+        if flight.publishes && error.kind() != StoreErrorKind::Unavailable {
+            // What the store does not take must not cost the lease: that is renewed as it is meanwhile.
+            self.contest.answer = Some(now + self.round());
+        }
         self.failures = self.failures.saturating_add(1);
         self.due = Some(now + self.jitter.backoff(self.failures, SOON, self.patience()));
         self.error = Some(Arc::new(self.request.failed(error)));
@@ -618,9 +625,4 @@ impl Status {
             _ => None,
         }
     }
-}
-
-fn whole_seconds(ttl: Duration) -> Duration {
-    let more = u64::from(ttl.subsec_nanos() > 0);
-    Duration::from_secs(ttl.as_secs().saturating_add(more).max(1))
 }

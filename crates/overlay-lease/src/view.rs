@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::Configured;
 use crate::family::Subnets;
 use crate::lease::{Lease, Revision};
-use crate::watch::{Change, Snapshot, Update};
+use crate::watch::{About, Change, Snapshot, Update};
 
 /// What is in a network, made of what a [`Watch`](crate::Watch) brings.
 ///
@@ -83,13 +83,27 @@ impl View {
     }
 
     /// Takes over the snapshot, even one that is older than what is known: for a store that was set back to a backup.
-    /// Tells what changed by it: removals first, since those who come may have what those who go had.
+    /// What stands there and cannot be read is taken for what it was when it could be. Tells what changed by it: removals
+    /// first, since those who come may have what those who go had.
     pub fn replace(&mut self, snapshot: Snapshot) -> Vec<Difference> {
         self.revision = Some(snapshot.revision);
         self.behind = false;
-        let leases = snapshot.leases.into_iter().map(|lease| (lease.subnets, lease)).collect();
+        let leases = snapshot.leases.into_iter().map(|lease| (lease.subnets, lease));
+        let mut leases: BTreeMap<_, _> = leases.collect();
+        let mut config = Some(snapshot.config);
+        for skipped in snapshot.skipped {
+            match skipped.about {
+                Some(About::Lease(subnets)) => {
+                    if let Some(last) = self.leases.get(&subnets) {
+                        leases.entry(subnets).or_insert_with(|| last.clone());
+                    }
+                }
+                Some(About::Config) => config = None,
+                None => {}
+            }
+        }
         let before = std::mem::replace(&mut self.leases, leases);
-        let config = self.change(Change::Config(snapshot.config));
+        let config = config.and_then(|config| self.change(Change::Config(config)));
         let mut before = before.into_values().peekable();
         let (mut removed, mut others) = (Vec::new(), Vec::new());
         for (subnets, to) in &self.leases {
@@ -172,9 +186,10 @@ fn changed(from: &Arc<Lease>, to: &Arc<Lease>) -> Option<Difference> {
 mod tests {
     use super::*;
     use crate::attributes::Attributes;
+    use crate::config::NetworkConfig;
     use crate::family::Endpoints;
     use crate::name::NodeId;
-    use crate::watch::Changes;
+    use crate::watch::{Changes, Skipped};
 
     fn lease(subnets: &str, node: &str, revision: u64) -> Arc<Lease> {
         let attributes = Attributes::new(Endpoints::at(["192.0.2.1".parse().unwrap()]), "vxlan");
@@ -245,6 +260,35 @@ mod tests {
         assert_eq!(view.apply(changes(4, vec![Change::Gone(a.subnets)])), []);
         assert_eq!(view.apply(snapshot(5, &[&later])), []);
         assert_eq!(view.leases().collect::<Vec<_>>(), [&later]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone() {
+        let (a, b) = (lease("10.5.1.0/24", "a", 1), lease("10.5.2.0/24", "b", 2));
+        let config = NetworkConfig::from_json(r#"{"Network":"10.5.0.0/16"}"#).unwrap();
+        let config = Configured { config: Arc::new(config), revision: Revision::new(1) };
+        let skipped = |about| Skipped { key: "k".into(), reason: "odd".into(), about };
+        let with =
+            |revision, leases: &[&Arc<Lease>], config: Option<&Configured>, abouts: &[About]| {
+                Update::Snapshot(Snapshot {
+                    revision: Revision::new(revision),
+                    config: config.cloned(),
+                    leases: leases.iter().copied().cloned().collect(),
+                    skipped: abouts.iter().map(|about| skipped(Some(*about))).collect(),
+                })
+            };
+        let mut view = View::new();
+        view.apply(with(2, &[&a, &b], Some(&config), &[]));
+        let odd = [About::Config, About::Lease(a.subnets)];
+        assert_eq!(view.apply(with(3, &[&b], None, &odd)), []);
+        assert_eq!((view.leases().len(), view.config()), (2, Some(&config)));
+        // Nothing is made of what could never be read.
+        let never = [About::Lease("10.5.9.0/24".parse().unwrap())];
+        assert_eq!(view.apply(with(4, &[&a], Some(&config), &never)), [Difference::Removed(b)]);
+        assert_eq!(
+            view.apply(with(5, &[&a], None, &[])),
+            [Difference::Config { from: Some(config), to: None }]
+        );
     }
 
     #[test]

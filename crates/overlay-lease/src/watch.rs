@@ -31,6 +31,18 @@ pub struct Skipped {
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
+    /// What it would be, if that can be told.
+    pub about: Option<About>,
+}
+
+/// What something that cannot be read would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum About {
+    /// The network's configuration. That there is none is not said by it.
+    Config,
+    /// The lease of these subnets. That there is none is not said by it.
+    Lease(Subnets),
 }
 
 /// What happened in a network, in the order in which it happened.

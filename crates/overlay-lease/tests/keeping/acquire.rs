@@ -72,6 +72,17 @@ async fn a_lost_answer_is_no_lost_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_time_to_live_is_a_second() {
+    let store = Flaky::with(SMALL).await;
+    let mut request = request("a");
+    for (asked, given) in [(Duration::ZERO, 1), (Duration::from_millis(1500), 2)] {
+        request.ttl = asked;
+        let lease = acquire(&store, &request).await.unwrap();
+        assert_eq!(lease.ttl, Some(Duration::from_secs(given)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_says_nothing_is_an_error_in_the_end() {
     let store = Flaky::with(SMALL).await;
     store.hangs(true);

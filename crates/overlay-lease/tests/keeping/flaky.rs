@@ -22,6 +22,7 @@ struct Faults {
     away: AtomicBool,
     loses: AtomicUsize,
     hangs: AtomicBool,
+    refuses: AtomicBool,
     knows_all: AtomicBool,
     asked: Mutex<Vec<&'static str>>,
 }
@@ -53,6 +54,11 @@ impl Flaky {
     /// Operations are never answered, and have no effect.
     pub(crate) fn hangs(&self, hangs: bool) {
         self.faults.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    /// Nothing may be changed, only renewed.
+    pub(crate) fn refuses_updates(&self, refuses: bool) {
+        self.faults.refuses.store(refuses, Ordering::SeqCst);
     }
 
     /// Subnets may not be guessed.
@@ -97,6 +103,10 @@ impl Flaky {
         let failed = |what| StoreError::new(StoreErrorKind::Unavailable, "flaky", name, what);
         if self.faults.away.load(Ordering::SeqCst) {
             return Err(failed("it is away").into());
+        }
+        if name == "update" && self.faults.refuses.load(Ordering::SeqCst) {
+            let kind = StoreErrorKind::Denied;
+            return Err(StoreError::new(kind, "flaky", name, "it is too long").into());
         }
         let outcome = operation.await;
         let is_write = matches!(name, "create" | "update" | "renew" | "remove");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use overlay_lease::{
-    Changes, Difference, Follower, Following, Knowledge, MemoryStore, News, Revision, Skipped,
-    Snapshot, Step, Store, StoreErrorKind, Update, acquire, release,
+    Changes, Difference, Follower, Following, Knowledge, MemoryStore, NetworkConfig, News,
+    Revision, Skipped, Snapshot, Step, Store, StoreErrorKind, Update, acquire, release,
 };
 use tokio::time::timeout;
 
@@ -124,8 +124,40 @@ async fn a_store_that_was_set_back_is_read_anew() {
 }
 
 #[test]
+fn an_older_snapshot_is_not_believed_before_it_was_asked_for() {
+    let snapshot = |revision| Snapshot { revision: Revision::new(revision), ..Default::default() };
+    let now = std::time::Instant::now();
+    let mut following = Following::new(1);
+    following.read(now, Ok(snapshot(9)));
+    following.watched(now, Ok(()));
+    let news = following.heard(now, Ok(Update::Snapshot(snapshot(4)))).unwrap();
+    assert_eq!(news.knowledge, Knowledge::Stale);
+    assert!(news.error.unwrap().to_string().contains("from revision 9 to 4"));
+    following.rested();
+    assert_eq!(following.step(), Step::Read);
+    following.read(now, Ok(snapshot(4)));
+    assert_eq!(following.step(), Step::Watch(Revision::new(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lives_longer_than_clocks_count_is_followed() {
+    let store = MemoryStore::new();
+    let config = NetworkConfig::from_json(SMALL).unwrap();
+    store.configure(&config, None).await.unwrap();
+    let mut request = request("a");
+    request.ttl = Duration::MAX;
+    acquire(&store, &request).await.unwrap();
+    let mut follower = Follower::new(store.clone());
+    timeout(Duration::from_secs(60), follower.next()).await.unwrap();
+    let more = acquire(&store, &crate::flaky::request("b")).await.unwrap();
+    let news = timeout(Duration::from_secs(60), follower.next()).await.unwrap();
+    assert_eq!(news.differences, [Difference::Added(more)]);
+}
+
+#[test]
 fn what_cannot_be_read_is_told_once() {
-    let skipped = |key: &str, reason: &str| Skipped { key: key.into(), reason: reason.into() };
+    let skipped =
+        |key: &str, reason: &str| Skipped { key: key.into(), reason: reason.into(), about: None };
     let (odd, worse) = (skipped("a", "odd"), skipped("a", "worse"));
     let other = skipped("b", "odd");
     let now = std::time::Instant::now();

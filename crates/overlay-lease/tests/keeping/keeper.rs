@@ -204,6 +204,32 @@ async fn what_peers_are_told_changes_in_place_and_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_take_costs_no_lease() {
+    let store = Flaky::with(SMALL).await;
+    let (keeper, mut statuses, lease) = keeper(&store).await;
+    store.refuses_updates(true);
+    keeper.publish(attributes(2));
+    let refused = until(&mut statuses, |status| matches!(status, Status::Unconfirmed { .. }));
+    let Status::Unconfirmed { error, .. } = refused.await else { unreachable!() };
+    assert!(
+        matches!(&*error, AcquireError::Store { source, .. } if source.to_string().contains("too long"))
+    );
+    store.asked();
+    sleep(3 * HOUR).await;
+    assert_eq!(store.leases(), [lease]);
+    let asked = store.asked();
+    let updates = asked.iter().filter(|asked| **asked == "update").count();
+    assert!((500..1500).contains(&updates), "one a round: {updates}");
+
+    store.refuses_updates(false);
+    keeper.publish(attributes(3));
+    let told = until(&mut statuses, |status| {
+        status.lease().is_some_and(|lease| lease.attributes == attributes(3))
+    });
+    timeout(Duration::from_secs(5), told).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_of_the_same_identity_is_told_and_not_fought() {
     let store = Flaky::with(SMALL).await;
     let (_keeper, mut statuses, lease) = keeper(&store).await;
