@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_lease::history::{Answer as Answered, Call, History, Moment};
 use overlay_lease::{
     Answer, Attributes, Claim, Difference, Endpoints, Following, Knowledge, Lease, Memory, NodeId,
     Operation, Reply, Request, Revision, Snapshot, Status, Step, StoreError, StoreErrorKind,
@@ -15,6 +16,7 @@ use overlay_lease::{
 use crate::checker::{Cause, Checked, Checker, Counts, Rule, Violation};
 use crate::fault::Fault;
 use crate::random::{Clock, Random};
+use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Trouble};
 
 /// What came of a run.
@@ -24,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) digest: u64,
     pub(crate) events: u64,
     pub(crate) counts: Counts,
+    /// What the store was asked and answered, if it was recorded.
+    pub(crate) history: History,
 }
 
 pub(crate) struct World {
@@ -38,6 +42,7 @@ pub(crate) struct World {
     numbers: HashMap<NodeId, usize>,
     server: Server,
     checker: Checker,
+    recorder: Recorder,
     /// When trouble ends.
     peace: Duration,
     publications: u32,
@@ -96,8 +101,8 @@ enum Event {
     Start { node: usize },
     Wake { node: usize, life: u32 },
     Resume { node: usize },
-    Ask { node: usize, life: u32, number: u64, operation: Box<Operation> },
-    Reply { node: usize, life: u32, number: u64, reply: Box<Reply> },
+    Ask { node: usize, life: u32, number: u64, operation: Box<Operation>, sent: Moment },
+    Reply { node: usize, life: u32, number: u64, reply: Box<Reply>, record: usize },
     Follow { node: usize, life: u32 },
     Read { node: usize, life: u32, inquiry: u64 },
     Open { node: usize, life: u32, inquiry: u64, after: Revision },
@@ -266,9 +271,16 @@ impl World {
             numbers,
             server,
             checker,
+            recorder: Recorder::default(),
             peace,
             publications,
         }
+    }
+
+    /// Writes down what the store is asked, from now on.
+    pub(crate) fn recorded(mut self) -> Self {
+        self.recorder.start();
+        self
     }
 
     pub(crate) fn run(mut self) -> Result<Outcome, Violation> {
@@ -294,6 +306,7 @@ impl World {
                     digest: self.digest,
                     events: self.events,
                     counts: self.checker.counts,
+                    history: self.recorder.finish(),
                 });
             }
             self.happens(event)?;
@@ -327,10 +340,11 @@ impl World {
                 *alarm = None;
                 self.tend(node)
             }
-            Event::Ask { node, life, number, operation } => {
-                self.asked(node, life, number, *operation)
+            Event::Ask { node, life, number, operation, sent } => {
+                self.asked(node, life, number, *operation, sent)
             }
-            Event::Reply { node, life, number, reply } => {
+            Event::Reply { node, life, number, reply, record } => {
+                self.recorder.answered(self.now, record, &reply);
                 if !self.is_current(node, life) {
                     return Ok(());
                 }
@@ -351,6 +365,8 @@ impl World {
             Event::Read { node, life, inquiry } => {
                 if self.reaches_store(node) {
                     let snapshot = Box::new(self.server.memory.snapshot());
+                    let answer = || Answered::Snapshot((*snapshot).clone());
+                    self.recorder.instant_with(self.now, node, Call::Snapshot, answer);
                     self.send_to_node(node, Event::Listed { node, life, inquiry, snapshot });
                 }
                 Ok(())
@@ -363,6 +379,8 @@ impl World {
                     let watch = self.server.opened;
                     // What is said before the node knows that it is listened to waits in its socket.
                     let pending = true;
+                    let call = Call::Watch { watch: watch as usize, after };
+                    self.recorder.instant(self.now, node, call, Answered::Done);
                     self.server.watchers[node] =
                         Watcher { number: watch, after, open: true, pending };
                     self.send_to_node(node, Event::Opened { node, life, inquiry, watch });
@@ -466,9 +484,12 @@ impl World {
         while let Some(question) = node.tenure.question(now) {
             match self.fault.before_asking(question.operation) {
                 Ok(operation) => {
-                    let (life, number_asked) = (node.life, question.number);
+                    let life = node.life;
                     let operation = Box::new(operation);
-                    let ask = Event::Ask { node: number, life, number: number_asked, operation };
+                    let sent = self.recorder.moment(self.now);
+                    let number_asked = question.number;
+                    let ask =
+                        Event::Ask { node: number, life, number: number_asked, operation, sent };
                     self.send_to_store(number, ask);
                     break;
                 }
@@ -606,16 +627,13 @@ impl World {
             self.queue.push(after + delay, event);
             return;
         }
-        if let Event::Ask { node, life, number, operation } = &event
+        if let Event::Ask { node, life, number, operation, .. } = &event
             && self.now < self.peace
             && self.random.chance(self.scenario.doubled)
         {
-            let again = Event::Ask {
-                node: *node,
-                life: *life,
-                number: *number,
-                operation: operation.clone(),
-            };
+            let sent = self.recorder.moment(self.now);
+            let (node, life, number) = (*node, *life, *number);
+            let again = Event::Ask { node, life, number, operation: operation.clone(), sent };
             let delay = self.random.up_to(self.scenario.latest);
             self.queue.push(self.now + delay, again);
         }
@@ -646,23 +664,31 @@ impl World {
         self.server.clock.reads(self.now)
     }
 
-    fn asked(&mut self, node: usize, life: u32, number: u64, operation: Operation) -> Checked {
-        if self.is_away() {
-            let reply = Box::new(Err(unavailable("ask")));
-            self.send_to_node(node, Event::Reply { node, life, number, reply });
-            return Ok(());
-        }
-        if self.server.stalled > self.now {
+    fn asked(
+        &mut self,
+        node: usize,
+        life: u32,
+        number: u64,
+        operation: Operation,
+        sent: Moment,
+    ) -> Checked {
+        if !self.is_away() && self.server.stalled > self.now {
             let at = self.server.stalled + self.random.up_to(Duration::from_millis(50));
             let operation = Box::new(operation);
-            self.queue.push(at, Event::Ask { node, life, number, operation });
+            self.queue.push(at, Event::Ask { node, life, number, operation, sent });
             return Ok(());
         }
-        self.expire()?;
-        let answer = self.does(operation)?;
-        self.await_expiry();
-        let reply = Box::new(answer);
-        self.send_to_node(node, Event::Reply { node, life, number, reply });
+        let record = self.recorder.asked(node, sent, &operation);
+        let reply = if self.is_away() {
+            Err(unavailable("ask"))
+        } else {
+            self.expire()?;
+            let reply = self.does(operation)?;
+            self.await_expiry();
+            reply
+        };
+        let reply = Box::new(reply);
+        self.send_to_node(node, Event::Reply { node, life, number, reply, record });
         Ok(())
     }
 
@@ -777,6 +803,9 @@ impl World {
         self.server.watchers[node].pending = false;
         let Some(update) = self.server.memory.since(watcher.after) else { return Ok(()) };
         self.server.watchers[node].after = update.revision();
+        let call = Call::Next { watch: watch as usize };
+        let answer = || Answered::Update(update.clone());
+        self.recorder.instant_with(self.now, node, call, answer);
         if self.now < self.peace && self.random.chance(self.scenario.doubled) {
             let delay = self.random.up_to(self.scenario.latest);
             let (life, update) = (self.nodes[node].life, Box::new(update.clone()));
@@ -867,8 +896,13 @@ impl World {
     fn configure(&mut self, config: usize) -> Checked {
         let replaces = self.server.memory.config().map(|config| config.revision);
         let config = &self.scenario.configs[config];
-        if let Err(error) = self.server.memory.configure(config, replaces) {
-            return Err(self.checker.broken(Rule::Fence, error.to_string()));
+        match self.server.memory.configure(config, replaces) {
+            Ok(configured) => {
+                let call = Call::Configure { config: config.clone(), replaces };
+                let answer = Answered::Configured(configured);
+                self.recorder.instant(self.now, self.nodes.len(), call, answer);
+            }
+            Err(error) => return Err(self.checker.broken(Rule::Fence, error.to_string())),
         }
         self.record(&Cause::Expiry)
     }
@@ -890,7 +924,7 @@ impl World {
             };
             let claims: Vec<_> = guesses(&config.config, &node.id).take(3).map(claim).collect();
             for claim in claims {
-                if let Ok(Answer::Lease(_)) = self.does(Operation::Create(claim))? {
+                if let Ok(Answer::Lease(_)) = self.does_for_operator(Operation::Create(claim))? {
                     break;
                 }
             }
@@ -935,7 +969,15 @@ impl World {
                 Operation::Create(Claim { subnets, node: None, attributes, ttl: None, under })
             }
         };
-        self.does(operation).map(|_| ())
+        self.does_for_operator(operation).map(|_| ())
+    }
+
+    fn does_for_operator(&mut self, operation: Operation) -> Result<Reply, Violation> {
+        let sent = self.recorder.moment(self.now);
+        let record = self.recorder.asked(self.nodes.len(), sent, &operation);
+        let reply = self.does(operation)?;
+        self.recorder.answered(self.now, record, &reply);
+        Ok(reply)
     }
 
     /// From now on nothing goes wrong any more.
