@@ -1,29 +1,30 @@
 //! Making a lease: one transaction after one grant, however many nodes want one at the same time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use overlay_lease::{Claim, CreateError, Lease, Subnets};
+use overlay_lease::{
+    Attributes, Claim, CreateError, Lease, NodeId, StoreError, StoreErrorKind, Subnets,
+};
 
-use crate::layout::Place;
-use crate::network::Network;
+use crate::layout::{Place, too_large};
+use crate::network::{Network, Tenancy};
 use crate::overlap;
 use crate::rpc::messages::KeyValue;
-use crate::rpc::{KeyRange, Txn, TxnAnswer};
+use crate::rpc::{KeyRange, Txn};
 use crate::value::{self, number, number_of_existing, revision, seconds};
 
 const OPERATION: &str = "make the lease";
 
-/// How often it is tried again after something was cleared away that a deleted lease left behind.
-const ATTEMPTS: usize = 4;
-
-/// What the transaction asks if it fails, in this order; the overlapping keys come after these.
-const CONFIG: usize = 0;
-const OWN: usize = 1;
-const NODE: usize = 2;
-const OVERLAPPING: usize = 3;
+/// How often it is tried again after what stood in the way has gone.
+const ATTEMPTS: usize = 8;
 
 impl Network {
     pub(crate) async fn create(&self, claim: &Claim) -> Result<Arc<Lease>, CreateError> {
+        if let Some(problem) = too_large(&claim.subnets) {
+            let kind = StoreErrorKind::Denied;
+            return Err(StoreError::new(kind, &self.name, OPERATION, problem).into());
+        }
         let ttl = claim.ttl.map(seconds);
         let etcd_lease = match ttl {
             Some(ttl) => {
@@ -33,7 +34,7 @@ impl Network {
             }
             None => 0,
         };
-        let result = self.claim(&Attempt { claim, ttl, etcd_lease }).await;
+        let result = self.attempt(&Attempt { claim, ttl, etcd_lease }).await;
         if etcd_lease != 0 && result.is_err() {
             // Whatever came of the transaction, and may still come of it: without the etcd lease there is no key. If
             // this fails, too, the etcd lease goes after its time.
@@ -42,48 +43,50 @@ impl Network {
         result
     }
 
-    async fn claim(&self, attempt: &Attempt<'_>) -> Result<Arc<Lease>, CreateError> {
+    async fn attempt(&self, attempt: &Attempt<'_>) -> Result<Arc<Lease>, CreateError> {
+        let Claim { subnets, node, attributes, .. } = attempt.claim;
+        let mut tenancy = node.as_ref().map(|node| self.seen(node));
+        let mut repeated = false;
         for _ in 0..ATTEMPTS {
-            let answer = self.client.txn(self.creation(attempt)).await;
+            let answer = self.client.txn(self.creation(attempt, tenancy.as_ref())).await;
             let answer = answer.map_err(|error| self.error(OPERATION, error))?;
             if answer.succeeded {
-                let made = revision(answer.revision);
-                let Claim { subnets, node, attributes, .. } = attempt.claim.clone();
-                let ttl = attempt.ttl.map(std::time::Duration::from_secs);
-                return Ok(Arc::new(Lease::new(subnets, node, attributes, ttl, made, made)));
+                let (made, ttl) = (revision(answer.revision), attempt.ttl.map(Duration::from_secs));
+                let lease = Lease::new(*subnets, node.clone(), attributes.clone(), ttl, made, made);
+                return Ok(Arc::new(lease));
             }
-            if let Some(lease) = self.judge(attempt, answer).await? {
-                return Ok(lease);
+            repeated |= answer.repeated;
+            match self.judge(attempt, repeated).await? {
+                Verdict::Made(lease) => return Ok(lease),
+                Verdict::Again(now) => tenancy = now,
             }
         }
         Err(self.busy(OPERATION).into())
     }
 
-    fn creation(&self, attempt: &Attempt<'_>) -> Txn {
+    /// It asks nothing in case it fails: many more succeed, and every question makes the transaction dearer.
+    fn creation(&self, attempt: &Attempt<'_>, tenancy: Option<&Tenancy>) -> Txn {
         let Attempt { claim, etcd_lease, .. } = *attempt;
         let own = self.layout.lease(&claim.subnets);
         let named = claim.subnets.to_string();
-        let config = self.layout.config();
         let mut txn = Txn::default()
-            .if_mod_revision(config.as_str(), number_of_existing(claim.under))
-            .then_put(own.as_str(), attempt.value(), etcd_lease)
-            .else_get(KeyRange::single(config), 1)
-            .else_get(KeyRange::single(own), 1)
-            // Asked even without a node, so that all answers stay in their places.
-            .else_get(KeyRange::single(self.node_key(claim)), 1);
-        if let Some(node) = &claim.node {
-            txn = txn
-                .if_absent(KeyRange::single(self.layout.node(node)))
-                .then_put(self.layout.node(node), named.as_str(), etcd_lease)
-                .then_put(self.layout.history(node), named.as_str(), 0);
+            .if_mod_revision(self.layout.config(), number_of_existing(claim.under))
+            .then_put(own, attempt.value(), etcd_lease);
+        if let Some(Tenancy { node, recorded, subnets, leased }) = tenancy {
+            let key = self.layout.node(node);
+            txn = txn.if_mod_revision(key.as_str(), *recorded).then_put(
+                key.as_str(),
+                named.as_str(),
+                0,
+            );
+            if let Some(subnets) = subnets {
+                txn = txn.if_mod_revision(self.layout.lease(subnets), *leased);
+            }
         }
         if let Some(v6) = claim.subnets.v6() {
             txn = txn.then_put(self.layout.v6_index(v6), named, etcd_lease);
         }
-        for keys in self.overlapping(&claim.subnets) {
-            txn = txn.if_absent(keys.clone()).else_get(keys, 1);
-        }
-        txn
+        self.overlapping(&claim.subnets).fold(txn, Txn::if_absent)
     }
 
     /// All keys that would belong to leases with addresses in common.
@@ -93,70 +96,78 @@ impl Network {
         v4.into_iter().chain(v6).flatten()
     }
 
-    fn node_key(&self, claim: &Claim) -> String {
-        claim.node.as_ref().map_or_else(|| self.layout.config(), |node| self.layout.node(node))
-    }
-
-    /// Why the transaction failed. Nothing, if the reason has been cleared away.
-    async fn judge(
-        &self,
-        attempt: &Attempt<'_>,
-        mut answer: TxnAnswer,
-    ) -> Result<Option<Arc<Lease>>, CreateError> {
+    /// Why the transaction failed, unless the reason is gone.
+    async fn judge(&self, attempt: &Attempt<'_>, repeated: bool) -> Result<Verdict, CreateError> {
         let claim = attempt.claim;
-        // A repeated transaction finds what an earlier one has done.
-        if let Some(own) = answer.take_one(OWN)
-            && attempt.made(&own, answer.repeated)
+        let mut txn = Txn::default()
+            .then_get(KeyRange::single(self.layout.config()), 1)
+            .then_get(KeyRange::single(self.layout.lease(&claim.subnets)), 1);
+        for keys in self.overlapping(&claim.subnets) {
+            txn = txn.then_get(keys, 1);
+        }
+        let answer = self.client.txn(txn).await;
+        let mut answer = answer.map_err(|error| self.error(OPERATION, error))?;
+        let (config, own) = (answer.take_one(0), answer.take_one(1));
+
+        if let Some(own) = own.filter(|own| attempt.made(own, repeated))
             && let Ok(lease) = value::read_lease(claim.subnets, &own)
         {
-            return Ok(Some(lease));
+            return Ok(Verdict::Made(lease));
         }
-        let config = answer.take_one(CONFIG);
         if config.as_ref().map(|kv| kv.mod_revision) != Some(number(claim.under)) {
             let config = self.read_config(OPERATION, config.as_ref())?;
             return Err(CreateError::Reconfigured(config));
         }
-        if let Some(node) = &claim.node
-            && let Some(pointer) = answer.take_one(NODE)
-        {
-            match self.pointed_to(&pointer).await? {
-                Some(lease) if lease.is_of(node) && lease.subnets != claim.subnets => {
-                    return Err(CreateError::Holds(lease));
-                }
-                Some(lease) if lease.is_of(node) => return Err(CreateError::Taken(lease)),
-                left => self.clear(&pointer, left.as_deref()).await?,
-            }
-        }
-        for index in OVERLAPPING..answer.got.len() {
-            let Some(kv) = answer.take_one(index) else { continue };
+        let tenancy = match &claim.node {
+            Some(node) => Some(self.tenancy(node, &claim.subnets).await?),
+            None => None,
+        };
+        for kv in answer.got.into_iter().flat_map(|got| got.kvs) {
             if let Some(found) = self.read(&kv) {
                 let taken = found.unwrap_or_else(|_| self.unreadable(claim, &kv));
                 return Err(CreateError::Taken(taken));
             }
-            match self.pointed_to(&kv).await? {
+            self.check_index(claim, &kv).await?;
+        }
+        Ok(Verdict::Again(tenancy))
+    }
+
+    /// What etcd has of the node now, unless that is a lease.
+    async fn tenancy(&self, node: &NodeId, wanted: &Subnets) -> Result<Tenancy, CreateError> {
+        let get = async |key: String| {
+            let answer = self.client.range(KeyRange::single(key), 1, 0).await;
+            answer.map(|answer| answer.kvs.into_iter().next())
+        };
+        let failed = |error| self.error(OPERATION, error);
+        let record = get(self.layout.node(node)).await.map_err(failed)?;
+        let kv = match record.as_ref().and_then(value::read_subnets) {
+            Some(subnets) => get(self.layout.lease(&subnets)).await.map_err(failed)?,
+            None => None,
+        };
+        let tenancy = Tenancy::new(node, record.as_ref(), kv.as_ref());
+        match tenancy.lease(kv.as_ref()) {
+            Some(lease) if lease.subnets == *wanted => Err(CreateError::Taken(lease)),
+            Some(lease) => Err(CreateError::Holds(lease)),
+            None => Ok(tenancy),
+        }
+    }
+
+    /// The lease that a key under `tenants/ipv6/` names has the subnets, if it is still there. Otherwise somebody deleted
+    /// it by hand, and the key goes as well, as long as nothing has changed about either.
+    async fn check_index(&self, claim: &Claim, index: &KeyValue) -> Result<(), CreateError> {
+        let mut txn = Txn::default()
+            .if_mod_revision(index.key.as_slice(), index.mod_revision)
+            .then_delete(index.key.as_slice());
+        if let Some(subnets) = value::read_subnets(index) {
+            match self.lease(OPERATION, &subnets).await? {
                 Some(lease) if lease.subnets.overlap(&claim.subnets) => {
                     return Err(CreateError::Taken(lease));
                 }
-                left => self.clear(&kv, left.as_deref()).await?,
+                found => {
+                    let revision = found.map_or(0, |lease| number(lease.revision));
+                    txn = txn.if_mod_revision(self.layout.lease(&subnets), revision);
+                }
             }
-        }
-        Ok(None)
-    }
-
-    /// The lease that a key under `tenants/` belongs to, if it is still there.
-    async fn pointed_to(&self, pointer: &KeyValue) -> Result<Option<Arc<Lease>>, CreateError> {
-        let Some(subnets) = value::read_subnets(pointer) else { return Ok(None) };
-        Ok(self.lease(OPERATION, &subnets).await?)
-    }
-
-    /// Deletes what a lease left behind that somebody deleted by hand, as long as nothing has changed about it.
-    async fn clear(&self, pointer: &KeyValue, now: Option<&Lease>) -> Result<(), CreateError> {
-        let mut txn = Txn::default()
-            .if_mod_revision(pointer.key.as_slice(), pointer.mod_revision)
-            .then_delete(pointer.key.as_slice());
-        if let Some(subnets) = value::read_subnets(pointer) {
-            let key = self.layout.lease(&subnets);
-            txn = txn.if_mod_revision(key, now.map_or(0, |lease| number(lease.revision)));
         }
         let cleared = self.client.txn(txn).await;
         cleared.map_err(|error| self.error(OPERATION, error))?;
@@ -170,7 +181,7 @@ impl Network {
             _ => claim.subnets,
         };
         let (created, changed) = (revision(kv.create_revision), revision(kv.mod_revision));
-        Arc::new(Lease::new(subnets, None, Default::default(), None, created, changed))
+        Arc::new(Lease::new(subnets, None, Attributes::default(), None, created, changed))
     }
 }
 
@@ -180,6 +191,14 @@ struct Attempt<'a> {
     ttl: Option<u64>,
     /// 0 for a reservation.
     etcd_lease: i64,
+}
+
+/// What to do about a transaction that failed without a reason to give up.
+enum Verdict {
+    /// Nothing: an earlier one had succeeded, and the answer got lost.
+    Made(Arc<Lease>),
+    /// To try again, with this being known of the node.
+    Again(Option<Tenancy>),
 }
 
 impl Attempt<'_> {

@@ -12,12 +12,11 @@
 //!
 //! ```text
 //! ipv6-subnets/fd00:5:1::-64              a lease of IPv6 alone, for which Flannel has no form
-//! tenants/history/NODE                    the subnets that a node had last; it stays
-//! tenants/ipv6/fd00:0005:0001:..-64       the subnets of the lease with these addresses
-//! tenants/nodes/NODE                      the subnets of the lease that a node has
+//! tenants/ipv6/fd00:0005:0001:..-64       the subnets of the lease with these addresses, as mortal as the lease
+//! tenants/nodes/NODE                      the subnets that a node has, or had last; it stays
 //! ```
 //!
-//! The last two are as mortal as the lease they belong to. What everybody watches lies between `config` and the end of
+//! What everybody watches lies between `config` and the end of
 //! `subnets/`; what is under `tenants/` comes after that, so that it wakes nobody.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -27,6 +26,11 @@ use overlay_lease::{NetworkName, NodeId, Subnets};
 
 use crate::OptionsError;
 use crate::rpc::KeyRange;
+
+/// The largest subnets that a lease may have here. Looking for larger ones would make each transaction dearer, and nobody
+/// gives a node as much.
+pub(crate) const SHORTEST_V4: u8 = 8;
+pub(crate) const SHORTEST_V6: u8 = 32;
 
 /// The keys of one network.
 #[derive(Clone, Debug)]
@@ -81,15 +85,11 @@ impl Layout {
     }
 
     pub(crate) fn node(&self, node: &NodeId) -> String {
-        format!("{}/tenants/nodes/{node}", self.root)
+        self.nodes() + node.as_str()
     }
 
-    pub(crate) fn history(&self, node: &NodeId) -> String {
-        self.histories() + node.as_str()
-    }
-
-    pub(crate) fn histories(&self) -> String {
-        format!("{}/tenants/history/", self.root)
+    pub(crate) fn nodes(&self) -> String {
+        format!("{}/tenants/nodes/", self.root)
     }
 
     pub(crate) fn v6_index(&self, net: Ipv6Net) -> String {
@@ -169,14 +169,28 @@ fn parse_v6(name: &str) -> Result<Ipv6Net, String> {
     Ipv6Net::new(address, length).map_err(|_| expected())
 }
 
+/// What is wrong with subnets that no lease can have here.
+pub(crate) fn too_large(subnets: &Subnets) -> Option<String> {
+    let too_large = subnets.v4().is_some_and(|net| net.prefix_len() < SHORTEST_V4)
+        || subnets.v6().is_some_and(|net| net.prefix_len() < SHORTEST_V6);
+    too_large.then(|| {
+        format!("expected subnets of at least /{SHORTEST_V4} and /{SHORTEST_V6}, found {subnets}")
+    })
+}
+
 /// One lease has one key: what could be written in another way as well is not believed.
 fn canonical(subnets: Subnets, name: &str) -> Result<Subnets, String> {
+    if let Some(problem) = too_large(&subnets) {
+        return Err(problem);
+    }
     let right = lease_name(&subnets);
     if right == name { Ok(subnets) } else { Err(format!("expected {right}, found {name}")) }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn layout() -> Layout {
@@ -211,6 +225,8 @@ mod tests {
             "10.5.1.0-24&FD00::-64",
             "10.5.1.0-24&10.6.0.0-24",
             "x10.5.1.0-24",
+            "10.0.0.0-7",
+            "10.5.1.0-24&fd00::-31",
             "10.5.1.0-24/x",
         ] {
             let place = layout().place(format!("/coreos.com/network/subnets/{name}").as_bytes());
@@ -220,6 +236,22 @@ mod tests {
         assert!(matches!(place, Place::Stray(_)), "{place:?}");
         let place = layout().place(b"/coreos.com/network/ipv6-subnets/10.5.1.0-24");
         assert!(matches!(place, Place::Stray(_)), "{place:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_is_fatal_and_none_is_believed_that_would_be_written_otherwise(
+            name in "[0-9.&:a-f/-]{0,30}",
+            bytes in any::<Vec<u8>>(),
+        ) {
+            for directory in ["subnets/", "ipv6-subnets/"] {
+                let key = format!("/coreos.com/network/{directory}{name}");
+                if let Place::Lease(subnets) = layout().place(key.as_bytes()) {
+                    prop_assert_eq!(layout().lease(&subnets), key.clone());
+                }
+                layout().place(&[key.as_bytes(), &bytes].concat());
+            }
+        }
     }
 
     #[test]
@@ -248,7 +280,7 @@ mod tests {
         assert!(within(layout.config()));
         assert!(within(layout.lease(&"10.5.1.0/24".parse().unwrap())));
         assert!(within(layout.lease(&"fd00::/64".parse().unwrap())));
-        assert!(!within(layout.node(&node)) && !within(layout.history(&node)));
+        assert!(!within(layout.node(&node)));
         assert!(!within(layout.v6_index("fd00::/64".parse().unwrap())));
     }
 }

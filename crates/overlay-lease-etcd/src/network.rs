@@ -1,7 +1,7 @@
 //! One network in etcd, and reading it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use overlay_lease::{
     Configured, Lease, NodeId, Revision, Skipped, Snapshot, Standing, StoreError, StoreErrorKind,
@@ -26,6 +26,43 @@ pub(crate) struct Network {
     pub(crate) layout: Layout,
     /// As errors call the store.
     pub(crate) name: String,
+    /// The node that was looked up last: most programs ask for one, and then make its lease.
+    pub(crate) last_seen: Mutex<Option<Tenancy>>,
+}
+
+/// What etcd has of a node, so that a lease is made only as long as this is so.
+#[derive(Clone)]
+pub(crate) struct Tenancy {
+    pub(crate) node: NodeId,
+    /// When its record was written, 0 if there is none.
+    pub(crate) recorded: i64,
+    /// The subnets that it has, or had last.
+    pub(crate) subnets: Option<Subnets>,
+    /// The revision of the lease that somebody else has of them by now, 0 if there is to be none.
+    pub(crate) leased: i64,
+}
+
+impl Tenancy {
+    /// What its record says, and what is in the key of the lease that the record names.
+    pub(crate) fn new(node: &NodeId, record: Option<&KeyValue>, lease: Option<&KeyValue>) -> Self {
+        let mut tenancy = Self {
+            node: node.clone(),
+            recorded: record.map_or(0, |kv| kv.mod_revision),
+            subnets: record.and_then(value::read_subnets),
+            leased: 0,
+        };
+        // Its own lease has to go before there can be another.
+        if tenancy.lease(lease).is_none() {
+            tenancy.leased = lease.map_or(0, |kv| kv.mod_revision);
+        }
+        tenancy
+    }
+
+    /// The lease that the node has, if it is in this key.
+    pub(crate) fn lease(&self, kv: Option<&KeyValue>) -> Option<Arc<Lease>> {
+        let (subnets, kv) = self.subnets.zip(kv)?;
+        value::read_lease(subnets, kv).ok().filter(|lease| lease.is_of(&self.node))
+    }
 }
 
 impl Network {
@@ -42,6 +79,17 @@ impl Network {
     pub(crate) fn busy(&self, operation: &'static str) -> StoreError {
         let reason = format!("it changed {ATTEMPTS} times while it was looked at");
         StoreError::new(StoreErrorKind::Unavailable, &self.name, operation, reason)
+    }
+
+    /// What was seen of the node last, if it was the last that was looked up.
+    pub(crate) fn seen(&self, node: &NodeId) -> Tenancy {
+        let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.as_ref().filter(|tenancy| tenancy.node == *node);
+        seen.cloned().unwrap_or_else(|| Tenancy::new(node, None, None))
+    }
+
+    pub(crate) fn remember(&self, tenancy: Tenancy) {
+        *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(tenancy);
     }
 
     pub(crate) async fn config(
@@ -68,28 +116,27 @@ impl Network {
     /// One request for a node that never had a lease, two for one that had.
     pub(crate) async fn standing(&self, node: &NodeId) -> Result<Standing, StoreError> {
         let operation = "look up the lease of the node";
-        let mut guess: Option<Subnets> = None;
+        let mut last: Option<Subnets> = None;
         for _ in 0..ATTEMPTS {
             let mut txn = Txn::default()
                 .then_get(KeyRange::single(self.layout.config()), 1)
-                .then_get(KeyRange::single(self.layout.history(node)), 1)
                 .then_get(KeyRange::single(self.layout.node(node)), 1);
-            if let Some(subnets) = &guess {
+            if let Some(subnets) = &last {
                 txn = txn.then_get(KeyRange::single(self.layout.lease(subnets)), 1);
             }
             let answer = self.client.txn(txn).await;
             let mut answer = answer.map_err(|error| self.error(operation, error))?;
             let config = self.read_config(operation, answer.take_one(0).as_ref())?;
-            let last = answer.take_one(1).as_ref().and_then(value::read_subnets);
-            let now = answer.take_one(2).as_ref().and_then(value::read_subnets);
-            if now != guess {
-                guess = now;
+            let record = answer.take_one(1);
+            let now = record.as_ref().and_then(value::read_subnets);
+            if now != last {
+                last = now;
                 continue;
             }
-            let lease = guess
-                .zip(answer.take_one(3))
-                .and_then(|(subnets, kv)| value::read_lease(subnets, &kv).ok())
-                .filter(|lease| lease.is_of(node));
+            let kv = answer.take_one(2);
+            let tenancy = Tenancy::new(node, record.as_ref(), kv.as_ref());
+            let lease = tenancy.lease(kv.as_ref());
+            self.remember(tenancy);
             // Flannel's leases of both families do not appear in the index of IPv6 subnets.
             let both = |config: &Configured| {
                 let pools = config.config.pools();
@@ -103,7 +150,7 @@ impl Network {
 
     pub(crate) async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         let operation = "list who had which subnets";
-        let directory = self.layout.histories();
+        let directory = self.layout.nodes();
         for _ in 0..ATTEMPTS {
             let keys = KeyRange::prefix(directory.clone());
             match self.pages(keys, Got { kvs: Vec::new(), more: true }, 0).await {

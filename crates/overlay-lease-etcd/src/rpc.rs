@@ -8,5 +8,5 @@ mod txn;
 mod watch;
 
 pub(crate) use client::Client;
-pub(crate) use txn::{Got, KeyRange, Txn, TxnAnswer};
+pub(crate) use txn::{Got, KeyRange, Txn};
 pub(crate) use watch::{Watched, Watcher};

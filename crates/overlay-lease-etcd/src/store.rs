@@ -1,6 +1,6 @@
 //! The store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use overlay_lease::{
@@ -50,7 +50,7 @@ impl EtcdStore {
     fn with(client: Client, layout: Layout) -> Self {
         let members: Vec<_> = client.options().endpoints.iter().map(ToString::to_string).collect();
         let name = format!("etcd at {}", members.join(","));
-        Self { network: Arc::new(Network { client, layout, name }) }
+        Self { network: Arc::new(Network { client, layout, name, last_seen: Mutex::default() }) }
     }
 }
 

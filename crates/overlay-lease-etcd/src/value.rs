@@ -41,7 +41,9 @@ pub(crate) fn read_lease(subnets: Subnets, kv: &KeyValue) -> Result<Arc<Lease>, 
     let ttl = match json.remove(TTL) {
         None | Some(Value::Null) => FLANNELS_TTL,
         Some(ttl) => Duration::from_secs(
-            ttl.as_u64().filter(|ttl| *ttl > 0).ok_or(format!("{TTL}: expected seconds"))?,
+            ttl.as_u64()
+                .filter(|ttl| *ttl > 0)
+                .ok_or_else(|| format!("{TTL}: expected seconds"))?,
         ),
     };
     let attributes = Attributes::from_json(json).map_err(|error| error.to_string())?;
@@ -85,8 +87,79 @@ pub(crate) fn number_of_existing(revision: Revision) -> i64 {
     }
 }
 
-/// Whole seconds, since etcd counts no others: never less than asked for, and never none.
+/// The longest term that etcd grants: 285 years.
+const LONGEST: u64 = 9_000_000_000;
+
+/// Whole seconds, since etcd counts no others: never less than asked for, as far as it can be.
 pub(crate) fn seconds(ttl: Duration) -> u64 {
     let part = u64::from(ttl.subsec_nanos() > 0);
-    ttl.as_secs().saturating_add(part).max(1)
+    ttl.as_secs().saturating_add(part).clamp(1, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_lease::Endpoints;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kv(value: &[u8], lease: i64) -> KeyValue {
+        let key = b"/p/subnets/10.5.1.0-24".to_vec();
+        KeyValue { key, create_revision: 3, mod_revision: 7, value: value.to_vec(), lease }
+    }
+
+    fn read(value: &[u8], lease: i64) -> Result<Arc<Lease>, String> {
+        read_lease("10.5.1.0/24".parse().unwrap(), &kv(value, lease))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let node = NodeId::new("a").unwrap();
+        let endpoints = Endpoints::at(["192.0.2.1".parse().unwrap()]);
+        let attributes = Attributes::new(endpoints, "vxlan");
+        let value = lease(Some(&node), &attributes, Some(60));
+        let found = read(&value, 42).unwrap();
+        assert_eq!((found.node.as_ref(), &found.attributes), (Some(&node), &attributes));
+        assert_eq!(found.ttl, Some(Duration::from_secs(60)));
+        assert_eq!((found.created, found.revision), (Revision::new(3), Revision::new(7)));
+        assert!(read(&value, 0).unwrap().is_reservation());
+    }
+
+    #[test]
+    fn what_is_no_lease_says_why() {
+        for (value, words) in [
+            (r#"{"OverlayNode":""}"#, "node"),
+            (r#"{"OverlayNode":[]}"#, "OverlayNode"),
+            (r#"{"OverlayTTL":0}"#, "OverlayTTL"),
+            (r#"{"OverlayTTL":-1}"#, "OverlayTTL"),
+            (r#"{"OverlayTTL":"60"}"#, "OverlayTTL"),
+            (r#"{"PublicIP":1}"#, "PublicIP"),
+            ("null", "JSON"),
+        ] {
+            let reason = read(value.as_bytes(), 1).unwrap_err();
+            assert!(reason.contains(words), "{value}: {reason}");
+        }
+    }
+
+    #[test]
+    fn terms_are_whole_seconds_that_etcd_grants() {
+        for (ttl, expected) in [
+            (Duration::ZERO, 1),
+            (Duration::from_millis(1000), 1),
+            (Duration::from_millis(1001), 2),
+            (Duration::MAX, LONGEST),
+        ] {
+            assert_eq!(seconds(ttl), expected, "{ttl:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_strangers_write_is_fatal(value in any::<Vec<u8>>(), text in "[{}\\[\\]\":,0-9a-zA-Z.]{0,40}") {
+            let _ = read(&value, 1);
+            let _ = read(text.as_bytes(), 0);
+            let _ = read_config(&kv(text.as_bytes(), 0));
+            let _ = read_subnets(&kv(&value, 0));
+        }
+    }
 }

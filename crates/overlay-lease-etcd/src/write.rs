@@ -88,17 +88,18 @@ impl Network {
             .if_mod_revision(key.as_str(), number(own.lease.revision))
             .then_delete(key.as_str())
             .else_get(KeyRange::single(key), 1);
-        for companion in own.companions {
-            txn = txn.then_delete(companion);
+        if let Some(index) = own.index {
+            txn = txn.then_delete(index);
         }
         if let Some(node) = &own.lease.node {
             // The same as before, but from now on: it is this long that the subnets are free.
-            txn = txn.then_put(self.layout.history(node), own.lease.subnets.to_string(), 0);
+            txn = txn.then_put(self.layout.node(node), own.lease.subnets.to_string(), 0);
         }
         let answer = self.client.txn(txn).await;
         let mut answer = answer.map_err(|error| self.error(operation, error))?;
         let now = answer.take_one(0);
-        if !answer.succeeded && !(answer.repeated && now.is_none()) {
+        let done_before = answer.repeated && now.is_none();
+        if !(answer.succeeded || done_before) {
             return Err(self.fenced(now.as_ref()));
         }
         if own.lease.node.is_some() {
@@ -123,11 +124,9 @@ impl Network {
     /// The lease as etcd has it, if it is the one that was seen.
     async fn fence(&self, operation: &'static str, lease: &Lease) -> Result<Own, WriteError> {
         let subnets = &lease.subnets;
-        let node = lease.node.as_ref().map(|node| self.layout.node(node));
-        let v6 = subnets.v6().map(|net| self.layout.v6_index(net));
         let mut txn = Txn::default().then_get(KeyRange::single(self.layout.lease(subnets)), 1);
-        for companion in node.into_iter().chain(v6) {
-            txn = txn.then_get(KeyRange::single(companion), 1);
+        if let Some(v6) = subnets.v6() {
+            txn = txn.then_get(KeyRange::single(self.layout.v6_index(v6)), 1);
         }
         let answer = self.client.txn(txn).await;
         let mut answer = answer.map_err(|error| self.error(operation, error))?;
@@ -142,17 +141,12 @@ impl Network {
         if current.node != lease.node {
             return Err(WriteError::Fenced(Some(current)));
         }
-        // Those of another lease with the same addresses, which only a stranger can have made, stay as they are.
-        let ours = |kv: &KeyValue| value::read_subnets(kv) == Some(*subnets);
-        let companions = answer.got.into_iter().flat_map(|got| got.kvs).filter(ours);
-        Ok(Own {
-            lease: current,
-            etcd_lease: kv.lease,
-            companions: companions.map(|kv| kv.key).collect(),
-        })
+        // That of another lease with the same addresses, of which one must be Flannel's, stays as it is.
+        let index = answer.take_one(1).filter(|kv| value::read_subnets(kv) == Some(*subnets));
+        Ok(Own { lease: current, etcd_lease: kv.lease, index: index.map(|kv| kv.key) })
     }
 
-    /// Writes the lease and moves all that belongs to it to this etcd lease.
+    /// Writes the lease, and moves what belongs to it to this etcd lease.
     async fn rewrite(
         &self,
         operation: &'static str,
@@ -167,11 +161,10 @@ impl Network {
             .if_mod_revision(key.as_str(), number(own.lease.revision))
             .then_put(key.as_str(), value.as_slice(), etcd_lease)
             .else_get(KeyRange::single(key), 1);
-        if etcd_lease != own.etcd_lease {
-            for companion in &own.companions {
-                let subnets = own.lease.subnets.to_string();
-                txn = txn.then_put(companion.as_slice(), subnets, etcd_lease);
-            }
+        if etcd_lease != own.etcd_lease
+            && let Some(index) = &own.index
+        {
+            txn = txn.then_put(index.as_slice(), own.lease.subnets.to_string(), etcd_lease);
         }
         let mut answer = match self.client.txn(txn).await {
             Ok(answer) => answer,
@@ -227,8 +220,8 @@ struct Own {
     lease: Arc<Lease>,
     /// The etcd lease that it dies with, 0 for a reservation.
     etcd_lease: i64,
-    /// The keys under `tenants/` that die with it.
-    companions: Vec<Vec<u8>>,
+    /// The key that names it by its IPv6 subnet, and dies with it.
+    index: Option<Vec<u8>>,
 }
 
 fn no_such_lease(error: &RequestError) -> bool {

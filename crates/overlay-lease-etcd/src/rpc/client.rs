@@ -19,7 +19,7 @@ use super::method::{self, Method};
 use super::txn::{KeyRange, Txn, TxnAnswer};
 use crate::{EtcdOptions, OptionsError, RequestError};
 
-/// How large an answer may be. A page of 20,000 leases takes some 10 MB.
+/// How large an answer may be: a page of leases takes some 5 MB, unless they say much of themselves.
 const MAX_ANSWER: usize = 256 << 20;
 
 /// A client. Clones share connection, token and counter.
@@ -149,28 +149,29 @@ impl Client {
     ) -> Result<(M::Answer, bool), RequestError> {
         // One more than there are members: the first attempt may use a connection that broke long ago.
         let mut left = self.shared.connections.members();
-        let mut repeated = false;
+        let mut unknown = None;
         let mut renewed = false;
         loop {
             let token = self.token(None).await?;
-            let (used, result) = self.attempt::<M>(request.clone(), &token).await?;
+            let (used, result) = match self.attempt::<M>(request.clone(), &token).await {
+                Ok(sent) => sent,
+                Err(unreachable) => return Err(unknown.unwrap_or(unreachable)),
+            };
             match result {
-                Ok(answer) => return Ok((answer, repeated)),
-                Err(Failure::Token(error)) if renewed => return Err(error),
-                Err(Failure::Token(_)) => {
+                Ok(answer) => return Ok((answer, unknown.is_some())),
+                Err(Failure::Token(_)) if !renewed => {
                     renewed = true;
                     self.token(Some(&token)).await?;
                 }
-                Err(Failure::Other(error)) => {
-                    if error.outcome_unknown() {
-                        self.shared.connections.give_up(&used).await;
-                    }
-                    if left == 0 || !error.outcome_unknown() {
+                Err(Failure::Other(error)) if error.outcome_unknown() => {
+                    self.shared.connections.give_up(&used).await;
+                    if left == 0 {
                         return Err(error);
                     }
                     left -= 1;
-                    repeated = true;
+                    unknown = Some(error);
                 }
+                Err(refused) => return Err(refused.into()),
             }
         }
     }

@@ -120,7 +120,6 @@ pub(crate) enum Response {
 pub(crate) enum CompareTarget {
     Version = 0,
     Mod = 2,
-    Lease = 4,
 }
 
 /// A comparison for equality, which is etcd's default.
@@ -130,7 +129,7 @@ pub(crate) struct Compare {
     pub(crate) target: i32,
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) key: Vec<u8>,
-    #[prost(oneof = "TargetUnion", tags = "4, 6, 8")]
+    #[prost(oneof = "TargetUnion", tags = "4, 6")]
     pub(crate) target_union: Option<TargetUnion>,
     #[prost(bytes = "vec", tag = "64")]
     pub(crate) range_end: Vec<u8>,
@@ -142,8 +141,6 @@ pub(crate) enum TargetUnion {
     Version(i64),
     #[prost(int64, tag = "6")]
     ModRevision(i64),
-    #[prost(int64, tag = "8")]
-    Lease(i64),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -180,9 +177,6 @@ pub(crate) struct LeaseGrantRequest {
 pub(crate) struct LeaseGrantResponse {
     #[prost(int64, tag = "2")]
     pub(crate) id: i64,
-    /// Seconds, maybe more than were asked for.
-    #[prost(int64, tag = "3")]
-    pub(crate) ttl: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -218,9 +212,6 @@ pub(crate) struct LeaseTimeToLiveResponse {
     /// Seconds that are left, -1 if there is no such lease.
     #[prost(int64, tag = "3")]
     pub(crate) ttl: i64,
-    /// Seconds it has after each renewal.
-    #[prost(int64, tag = "4")]
-    pub(crate) granted_ttl: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

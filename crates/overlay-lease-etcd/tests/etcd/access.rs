@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use crate::server::Etcd;
 use crate::{IPV4, changes, claim, configured, soon};
 
-/// Certificates of one authority, as PEM files in a directory: `ca`, `server` and `client`, and the keys of the last two.
+/// Certificates of one authority, as PEM files in a directory: `ca`, `server`, `client`, and the keys of the latter.
 fn write_certificates(dir: &Path) {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -38,7 +38,7 @@ async fn a_node_starts_with_six_requests_while_there_are_5000_leases() {
     assert!(standing.may_guess && standing.lease.is_none());
     let lease = store.create(&claim("10.5.1.0/24", "new", &config)).await.unwrap();
     let snapshot = store.snapshot().await.unwrap();
-    let mut watch = store.watch(snapshot.revision).await.unwrap();
+    store.watch(snapshot.revision).await.unwrap();
     assert_eq!(snapshot.leases.len(), 5001);
     assert_eq!(store.requests(), 5, "standing, grant, transaction, list, watch");
 
@@ -49,6 +49,16 @@ async fn a_node_starts_with_six_requests_while_there_are_5000_leases() {
     let snapshot = store.snapshot().await.unwrap();
     store.watch(snapshot.revision).await.unwrap();
     assert_eq!(store.requests(), 4, "two for its standing, list, watch");
+
+    // Once more, after its lease has gone.
+    store.remove(&lease).await.unwrap();
+    let store = etcd.store();
+    let standing = store.standing(&node("new")).await.unwrap();
+    assert_eq!((standing.lease, standing.last), (None, Some(lease.subnets)));
+    store.create(&claim("10.5.1.0/24", "new", &config)).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let mut watch = store.watch(snapshot.revision).await.unwrap();
+    assert_eq!(store.requests(), 6, "two for its standing, grant, transaction, list, watch");
 
     // One that reads everything before it chooses.
     let store = etcd.store();

@@ -177,15 +177,15 @@ async fn what_was_done_is_recognised_when_the_answer_got_lost() {
     // The grant is answered, the transaction is not; sent again it is the first of another connection.
     let claimed = claim("10.5.1.0/24", "a", &config);
     let lease = deaf(&proxy, 2).await.create(&claimed).await.unwrap();
-    assert_eq!(near.snapshot().await.unwrap().leases, [lease.clone()]);
+    assert_eq!(near.snapshot().await.unwrap().leases, std::slice::from_ref(&lease));
     assert_eq!(lease.created, lease.revision, "it was made once");
 
     // Reading, then a transaction that keeps its etcd lease.
     let store = deaf(&proxy, 3).await;
     let lease = store.update(&lease, &attributes("192.0.2.2"), lease.ttl).await.unwrap();
-    assert_eq!(near.snapshot().await.unwrap().leases, [lease.clone()]);
+    assert_eq!(near.snapshot().await.unwrap().leases, std::slice::from_ref(&lease));
     let lease = deaf(&proxy, 2).await.update(&lease, &attributes("192.0.2.3"), None).await.unwrap();
-    assert_eq!(near.snapshot().await.unwrap().leases, [lease.clone()]);
+    assert_eq!(near.snapshot().await.unwrap().leases, std::slice::from_ref(&lease));
     assert!(lease.is_reservation());
 
     deaf(&proxy, 2).await.remove(&lease).await.unwrap();
@@ -197,7 +197,7 @@ async fn what_was_done_is_recognised_when_the_answer_got_lost() {
     let store = deaf(&proxy, 2).await;
     store.config().await.unwrap();
     let kept = store.create(&kept).await.unwrap();
-    assert_eq!(near.snapshot().await.unwrap().leases, [kept.clone()]);
+    assert_eq!(near.snapshot().await.unwrap().leases, std::slice::from_ref(&kept));
     // Somebody else's is not mistaken for one's own.
     let again = near.create(&claim("10.5.1.0/24", "b", &config)).await;
     assert!(matches!(again, Err(CreateError::Taken(by)) if by == kept));

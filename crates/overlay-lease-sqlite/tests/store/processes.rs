@@ -26,7 +26,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_full_disk_loses_nothing", full_disk),
         trial("a_file_that_must_not_be_written_is_denied", read_only),
         trial("the_sqlite3_tool_reads_and_deletes_meanwhile", sqlite3),
-        trial("many_writers_share_commits", shared_commits),
     ]
 }
 
@@ -354,43 +353,6 @@ fn sqlite3() -> Result<(), Failed> {
             "SELECT revision, what, subnets, node FROM change_list ORDER BY revision DESC LIMIT 1",
         );
         assert_eq!(last.unwrap(), "302|gone|10.0.7.0/24|n7\n");
-    });
-    Ok(())
-}
-
-fn shared_commits() -> Result<(), Failed> {
-    const WRITERS: u32 = 64;
-    const RENEWALS: u32 = 20;
-    let dir = Dir::new();
-    block_on(async {
-        let (store, under) = configured(&dir.file()).await;
-        let mut leases = Vec::new();
-        for number in 0..WRITERS {
-            let name = format!("n{number}");
-            leases.push(store.create(&claim(under, &name, &numbered(number), HOUR)).await.unwrap());
-        }
-        let begin = Instant::now();
-        for lease in &leases {
-            store.renew(lease).await.unwrap();
-        }
-        let alone = begin.elapsed() / WRITERS;
-        let begin = Instant::now();
-        let mut writers = tokio::task::JoinSet::new();
-        for lease in leases {
-            let store = store.clone();
-            writers.spawn(async move {
-                for _ in 0..RENEWALS {
-                    store.renew(&lease).await.unwrap();
-                }
-            });
-        }
-        writers.join_all().await;
-        let together = begin.elapsed() / (WRITERS * RENEWALS);
-        let times = alone.as_secs_f64() / together.as_secs_f64();
-        eprintln!(
-            "a renewal: {alone:?} alone, {together:?} among {WRITERS}: {times:.1} times as fast"
-        );
-        assert!(times > 2.0, "{times}");
     });
     Ok(())
 }

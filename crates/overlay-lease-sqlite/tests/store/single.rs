@@ -34,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         another_file_in_its_place_is_noticed,
         a_lock_that_is_held_for_too_long_makes_it_unavailable_and_no_more,
         what_cannot_be_removed_in_time_is_not_told,
+        many_writers_share_commits,
         too_much_is_refused_and_harms_nobody_else,
     ]
 }
@@ -540,6 +541,46 @@ async fn what_cannot_be_removed_in_time_is_not_told() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     file.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.snapshot().await.unwrap().leases, []);
+}
+
+async fn many_writers_share_commits() {
+    const WRITERS: usize = 64;
+    const RENEWALS: usize = 10;
+    let dir = Dir::new();
+    let (store, under) = configured(&dir.file()).await;
+    let mut leases = Vec::new();
+    for number in 0..WRITERS {
+        let number = u32::try_from(number).unwrap();
+        let name = format!("n{number}");
+        leases.push(store.create(&claim(under, &name, &numbered(number), HOUR)).await.unwrap());
+    }
+    let before = commits(&dir);
+    for lease in &leases {
+        store.renew(lease).await.unwrap();
+    }
+    let alone = commits(&dir) - before;
+    assert_eq!(alone, WRITERS, "each is on the disk when it returns");
+    let mut writers = tokio::task::JoinSet::new();
+    for lease in leases {
+        let store = store.clone();
+        writers.spawn(async move {
+            for _ in 0..RENEWALS {
+                store.renew(&lease).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let together = commits(&dir) - before - alone;
+    eprintln!("{} renewals of {WRITERS} writers: {together} commits", WRITERS * RENEWALS);
+    assert!(together <= WRITERS * RENEWALS / 20, "{together}");
+}
+
+/// Commits in the write-ahead log (SQLite file format, 4.1): each of them is flushed once. The log begins anew after 1,000
+/// pages or somewhat more.
+fn commits(dir: &Dir) -> usize {
+    let log = fs::read(dir.path().join("leases.db-wal")).unwrap();
+    let frames = log[32..].chunks_exact(24 + 4096);
+    frames.filter(|frame| frame[4..8] != [0; 4]).count()
 }
 
 async fn too_much_is_refused_and_harms_nobody_else() {

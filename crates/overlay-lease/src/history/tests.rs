@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::shaky::ShakyStore;
 use super::{Answer, Call, History, Moment, Operation, Rule, Summary, Workload, check};
 use crate::config::Configured;
 use crate::conformance::flawed::{Flaw, FlawedStore};
@@ -12,6 +13,8 @@ use crate::lease::{Lease, Revision};
 use crate::memory::MemoryStore;
 use crate::store::Standing;
 use crate::watch::{Change, Changes, Snapshot, Update};
+
+mod shaky;
 
 /// More than a few where somebody asks for it: `OVERLAY_SEEDS=1000`.
 fn seeds() -> std::ops::Range<u64> {
@@ -27,6 +30,24 @@ async fn histories_of_a_correct_store_pass() {
             Ok(summary) => {
                 assert!(summary.leases > 10 && summary.expired > 0, "{seed}: {summary:?}");
                 assert!(summary.watched > 100 && summary.refused > 100, "{seed}: {summary:?}");
+            }
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        }
+    }
+}
+
+/// A store that is slow, and that fails before or after having had its effect.
+#[tokio::test(start_paused = true)]
+async fn histories_of_a_shaky_store_pass() {
+    for seed in seeds() {
+        let mut workload = Workload::new(seed);
+        workload.patience = Duration::from_millis(50);
+        workload.duration = Duration::from_secs(1_000);
+        let history = workload.run(vec![ShakyStore::new(seed); 6]).await;
+        match check(&history) {
+            Ok(summary) => {
+                assert!(summary.leases > 10 && summary.expired > 0, "{seed}: {summary:?}");
+                assert!(summary.uncertain > 100, "{seed}: {summary:?}");
             }
             Err(violation) => panic!("seed {seed}: {violation}"),
         }
@@ -231,6 +252,24 @@ fn what_failed_may_have_happened_or_not() {
     updated().sees(3, 3, &[&a2]).passes();
     updated().sees(3, 2, &[&a]).renews(4, &a).passes();
     updated().sees(3, 3, &[&a2]).renews(4, &a).breaks(Rule::Fence);
+}
+
+/// The end that a watch tells may be that of a lease that nobody knows to have been made, or of the one before it.
+#[test]
+fn an_unknown_lease_may_end() {
+    let (a, unknown) = (lease(dual(1), 1, 2), lease(dual(1), 2, 0));
+    let failed = || Answer::Failed("cut off".into());
+    let gone = [Change::Gone(a.subnets)];
+    let made = || Made::new().creates(1, &a).removes(2, &a).tries(3, &unknown, failed());
+    made().watches(4, 3).hears(5, 9, &gone).passes();
+    made().watches(4, 2).hears(5, 9, &gone).sees(6, 9, &[]).passes();
+    Made::new()
+        .creates(1, &a)
+        .removes(2, &a)
+        .sees(3, 3, &[])
+        .watches(4, 3)
+        .hears(5, 9, &gone)
+        .breaks(Rule::Missed);
 }
 
 #[test]

@@ -207,8 +207,8 @@ impl Reader<'_, '_> {
         let index = match self.told.insert(subnets, Told::Gone) {
             Some(Told::There(index, _)) => index,
             Some(Told::Gone) => return again("was gone already"),
-            // Of a lease that was made without anybody knowing one may hear when it is gone.
-            None if self.unseen(subnets, op) => return Ok(None),
+            // It may as well be a lease that was made without anybody knowing, so that nothing follows from it.
+            None if self.unseen(subnets, op) => return Ok(self.lives.until(&subnets, at)),
             None => match self.lives.until(&subnets, at) {
                 Some(index) => index,
                 None => return again("was never there"),
