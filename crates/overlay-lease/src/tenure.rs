@@ -20,7 +20,8 @@ use crate::store::{StoreError, StoreErrorKind};
 ///
 /// A lease counts as held from the moment that the question was *sent* which made, changed or renewed it, for its time to
 /// live less [a hundredth](Self::SKEW). So the store never takes it for gone before its node does, however long
-/// answers take, as long as the clocks of both run equally fast to within that hundredth.
+/// answers take, as long as the clocks of both run equally fast to within that hundredth. A clock that stands still
+/// while the machine sleeps does not: after a sleep, what counts as held may not be until the next renewal.
 #[derive(Debug)]
 pub struct Tenure {
     request: Request,

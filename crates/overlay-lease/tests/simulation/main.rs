@@ -6,15 +6,17 @@
 mod checker;
 mod fault;
 mod random;
+mod recorder;
 mod scenario;
 mod world;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use checker::{Rule, Violation};
 use fault::Fault;
+use overlay_lease::history::check;
 use random::Random;
 use scenario::{Scenario, Trouble};
 use world::{Outcome, World};
@@ -71,13 +73,37 @@ fn whatever_happens_the_promises_hold() {
     failed.sort_by_key(|(seed, _)| *seed);
     for (seed, violation) in &failed {
         println!(
-            "OVERLAY_SEED={seed} cargo test -p overlay-lease --test simulation whatever: {violation}"
+            "OVERLAY_SEED={seed} cargo test -p overlay-lease --all-features --test simulation whatever: \
+             {violation}"
         );
     }
     if count == 1 {
         println!("{:#?}", Scenario::random(&mut Random::new(!seeds.start)));
     }
     assert!(failed.is_empty(), "{} of {count} seeds failed", failed.len());
+}
+
+/// The checker that knows only what clients see has nothing to object, either.
+#[test]
+fn the_histories_are_those_of_a_store_that_keeps_its_promises() {
+    for seed in 0..12 {
+        let mut scenario = Scenario::random(&mut Random::new(!seed));
+        // It takes all clocks for one, and a store that does nothing for one that is late.
+        scenario.clocks = 0;
+        scenario.lazy = Duration::ZERO;
+        scenario
+            .troubles
+            .retain(|(trouble, _)| !matches!(trouble, Trouble::Outage | Trouble::Stall));
+        let outcome = World::new(seed, scenario, Fault::None).recorded().run();
+        let outcome = outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        match check(&outcome.history) {
+            Ok(summary) => {
+                assert!(summary.operations > 5000 && summary.leases >= 500, "{summary:?}");
+                assert!(summary.watched > 1000, "{summary:?}");
+            }
+            Err(violation) => panic!("seed {seed}: {violation}"),
+        }
+    }
 }
 
 #[test]
