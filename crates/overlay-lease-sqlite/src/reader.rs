@@ -91,8 +91,10 @@ impl Reader {
         }
         self.changed.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
         let pause = if self.changed.receiver_count() > 0 { WATCHED } else { UNWATCHED };
-        let expiry =
-            deadline.map(|deadline| u64::try_from(deadline.saturating_sub(now)).unwrap_or(0));
+        // What is over and still there cannot be removed, and is no reason to hurry.
+        let expiry = deadline
+            .filter(|deadline| *deadline > now)
+            .map(|deadline| u64::try_from(deadline.saturating_sub(now)).unwrap_or(0));
         self.next =
             Instant::now() + expiry.map_or(pause, |ms| pause.min(Duration::from_millis(ms)));
         Ok(())

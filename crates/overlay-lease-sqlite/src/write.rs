@@ -9,7 +9,7 @@ use overlay_lease::{
     Attributes, Claim, ConfigureError, Configured, CreateError, Lease, NetworkConfig, NetworkName,
     Revision, Subnets, WriteError,
 };
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, named_params};
 
 use crate::fault::Fault;
 use crate::read::{self, Network};
@@ -41,7 +41,17 @@ pub(crate) fn begin_life(
 
 /// Removes the leases of all networks that have expired.
 pub(crate) fn expire(connection: &Connection, now: i64) -> Result<(), Fault> {
-    connection.prepare_cached("DELETE FROM leases WHERE deadline_ms <= ?1")?.execute([now])?;
+    const WHERE: &str = "SELECT DISTINCT network FROM leases WHERE deadline_ms <= ?1";
+    const REMOVE: &str = "DELETE FROM leases WHERE network = ?1 AND deadline_ms <= ?2";
+    let mut statement = connection.prepare_cached(WHERE)?;
+    let networks = statement.query_map([now], |row| row.get(0))?;
+    for network in networks.collect::<Result<Vec<i64>, _>>()? {
+        match connection.prepare_cached(REMOVE)?.execute((network, now)) {
+            // Somebody tampered with that network. The others go on.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {}
+            removed => drop(removed?),
+        }
+    }
     Ok(())
 }
 

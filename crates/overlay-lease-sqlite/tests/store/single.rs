@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_is_written_is_there_when_the_file_is_opened_again,
         every_overlap_is_taken,
         networks_in_one_file_do_not_see_each_other,
+        nonsense_in_one_network_does_not_stop_the_others,
         a_lease_goes_when_its_time_is_over_even_if_nobody_asks,
         a_renewal_prolongs_and_wakes_nobody,
         after_a_reboot_a_lease_lives_for_its_time_once_more,
@@ -126,6 +127,24 @@ async fn every_overlap_is_taken() {
     }
     let refused = store.create(&claim(under, "a", "10.7.0.0/24", HOUR)).await.unwrap_err();
     assert!(matches!(&refused, CreateError::Holds(by) if *by == lease), "{refused}");
+}
+
+async fn nonsense_in_one_network_does_not_stop_the_others() {
+    let dir = Dir::new();
+    let (red, under) = configured(&dir.file()).await;
+    let short = Some(Duration::from_secs(1));
+    let gone = red.create(&claim(under, "a", "10.5.1.0/24", short)).await.unwrap();
+    let blue = SqliteStore::open(dir.file(), &network("blue")).await.unwrap();
+    let under = blue.configure(&config(), None).await.unwrap().revision;
+    blue.create(&claim(under, "b", "10.5.1.0/24", short)).await.unwrap();
+    raw(&dir).execute("UPDATE networks SET revision = 1 WHERE name = 'blue'", []).unwrap();
+    let mut watch = red.watch(gone.revision).await.unwrap();
+    assert_eq!(changes(&mut watch).await, [Change::Gone(gone.subnets)]);
+    let under = red.config().await.unwrap().unwrap().revision;
+    red.create(&claim(under, "a", "10.5.1.0/24", HOUR)).await.unwrap();
+    assert_eq!(red.snapshot().await.unwrap().leases.len(), 1);
+    // Nothing is said about it that would not be so.
+    assert_eq!(blue.snapshot().await.unwrap().leases.len(), 1);
 }
 
 async fn networks_in_one_file_do_not_see_each_other() {
