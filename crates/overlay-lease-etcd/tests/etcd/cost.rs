@@ -28,8 +28,17 @@ fn fill(etcd: &Etcd, leases: u32) {
 
 #[tokio::test]
 async fn a_node_starts_with_six_requests_while_there_are_5000_leases() {
-    let Some(etcd) = Etcd::start("5000 leases") else { return };
-    fill(&etcd, 5000);
+    a_node_starts_with_six_requests(5_000).await;
+}
+
+#[tokio::test]
+async fn a_node_starts_with_six_requests_while_there_are_10000_leases() {
+    a_node_starts_with_six_requests(10_000).await;
+}
+
+async fn a_node_starts_with_six_requests(leases: u32) {
+    let Some(etcd) = Etcd::start("many leases") else { return };
+    fill(&etcd, leases);
     let config = configured(&etcd.store(), LARGE).await;
 
     // A node that never was there: it looks, takes a subnet, and follows the others.
@@ -39,7 +48,7 @@ async fn a_node_starts_with_six_requests_while_there_are_5000_leases() {
     let lease = store.create(&claim("10.5.1.0/24", "new", &config)).await.unwrap();
     let snapshot = store.snapshot().await.unwrap();
     store.watch(snapshot.revision).await.unwrap();
-    assert_eq!(snapshot.leases.len(), 5001);
+    assert_eq!(snapshot.leases.len(), leases as usize + 1);
     assert_eq!(store.requests(), 5, "standing, grant, transaction, list, watch");
 
     // The same node after a restart.
