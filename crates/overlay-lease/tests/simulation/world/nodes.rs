@@ -130,6 +130,10 @@ impl World {
         let now = node.clock.instant(self.now);
         let news = node.following.heard(now, Ok(update));
         self.goes_forward(number)?;
+        // What came late may look like a store that was set back.
+        if self.nodes[number].following.step() != Step::Listen {
+            self.follow(number);
+        }
         let node = &mut self.nodes[number];
         let concerns_me = |difference: &Difference| match difference {
             Difference::Config { .. } => true,
