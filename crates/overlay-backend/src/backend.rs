@@ -4,12 +4,13 @@ use std::fmt;
 
 use overlay_netlink::{IfName, Object};
 
-use crate::{BackendData, Peer, PeerError};
+use crate::{BackendData, NodeId, Peer, PeerError};
 
 /// A way to carry the overlay's packets between nodes: a pure function from this node and a peer
 /// to kernel objects.
 ///
-/// It asks nothing, writes nothing and remembers nothing. Devices are named, not numbered, because
+/// It asks nothing, writes nothing and remembers nothing; what has to remember is its
+/// [data path](Self::data_path), which most backends do not have. Devices are named, not numbered, because
 /// they may not exist yet; marks of ownership are put on by the
 /// [`Reconciler`](crate::Reconciler), and routes with a gateway are turned into nexthop objects by
 /// it where the kernel has them.
@@ -31,6 +32,26 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// The largest packet of the overlay in bytes: the MTU that containers should have.
     fn mtu(&self) -> u32;
+
+    /// What has to know the peers besides the kernel, for backends whose packets the kernel does not carry
+    /// by itself. `None` unless overridden.
+    fn data_path(&self) -> Option<&dyn DataPath> {
+        None
+    }
+}
+
+/// Who carries packets where the kernel's own objects do not say it all: a forwarder in user space, a
+/// program in the kernel.
+///
+/// [`Network`](crate::Network) tells it of the same peers for which it hands objects to the
+/// [`Reconciler`](crate::Reconciler), at the same moment and after the same checks. It remembers, and
+/// that is all: neither call waits for anything.
+pub trait DataPath: fmt::Debug + Send + Sync {
+    /// A peer is reached, or what it announces has changed. Its subnets overlap no other peer's.
+    fn set_peer(&self, peer: &Peer);
+
+    /// A peer is no longer reached.
+    fn remove_peer(&self, id: &NodeId);
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
@@ -52,5 +73,9 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn mtu(&self) -> u32 {
         (**self).mtu()
+    }
+
+    fn data_path(&self) -> Option<&dyn DataPath> {
+        (**self).data_path()
     }
 }

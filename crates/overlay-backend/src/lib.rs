@@ -16,7 +16,7 @@ mod table;
 mod trigger;
 mod underlay;
 
-pub use backend::Backend;
+pub use backend::{Backend, DataPath};
 pub use keeper::Keeper;
 pub use kernel::{Executed, Kernel};
 pub use memory::{Counters, Fault, Listing, MemoryKernel, Snapshot};

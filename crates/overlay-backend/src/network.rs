@@ -177,6 +177,9 @@ impl<B: Backend> Network<B> {
         for endpoint in &peer.endpoints {
             self.endpoints.insert(*endpoint, peer.id.clone());
         }
+        if let Some(data_path) = self.backend.data_path() {
+            data_path.set_peer(&peer);
+        }
         self.peers.insert(peer.id.clone(), peer);
         Ok(())
     }
@@ -192,7 +195,11 @@ impl<B: Backend> Network<B> {
     fn give_up(&mut self, id: &NodeId, reconciler: &mut Reconciler) -> bool {
         self.drop_index(id);
         reconciler.remove(&self.group(id));
-        self.peers.remove(id).is_some()
+        let was_reached = self.peers.remove(id).is_some();
+        if let Some(data_path) = self.backend.data_path().filter(|_| was_reached) {
+            data_path.remove_peer(id);
+        }
+        was_reached
     }
 
     /// Reaches these peers and no others: a full snapshot. Before the first one the reconciler plans

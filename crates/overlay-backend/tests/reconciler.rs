@@ -1,11 +1,13 @@
 //! What the reconciler and a network must not get wrong, case by case, on the in-memory kernel.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use ipnet::IpNet;
 use overlay_backend::{
-    Backend, BackendData, Fault, Kernel, MemoryKernel, Network, Node, NotReady, Owner, Peer,
-    PeerError, Reconciler, Underlay,
+    Backend, BackendData, DataPath, Fault, Kernel, MemoryKernel, Network, Node, NodeId, NotReady,
+    Owner, Peer, PeerError, Reconciler, Underlay,
 };
 use overlay_netlink::{
     Address, Bridge, Fdb, Hop, IfName, Link, LinkKind, Neighbour, Object, Protocol, Request, Route,
@@ -184,9 +186,24 @@ fn what_is_refused_for_good_does_not_make_others_dear() {
     assert_eq!((counters.listings, counters.requests, counters.refused), (0, 20, 0));
 }
 
-/// Routes by way of the peer's endpoint.
-#[derive(Debug)]
-struct Direct;
+/// Routes by way of the peer's endpoint, and a data path that remembers who is reached.
+#[derive(Debug, Default)]
+struct Direct {
+    told: Told,
+}
+
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeMap<NodeId, Peer>>);
+
+impl DataPath for Told {
+    fn set_peer(&self, peer: &Peer) {
+        self.0.lock().unwrap().insert(peer.id.clone(), peer.clone());
+    }
+
+    fn remove_peer(&self, id: &NodeId) {
+        assert!(self.0.lock().unwrap().remove(id).is_some(), "{id} was never told of");
+    }
+}
 
 impl Backend for Direct {
     fn name(&self) -> &'static str {
@@ -209,6 +226,18 @@ impl Backend for Direct {
     fn mtu(&self) -> u32 {
         1500
     }
+
+    fn data_path(&self) -> Option<&dyn DataPath> {
+        Some(&self.told)
+    }
+}
+
+/// The data path knows whom the network reaches, as the network knows them.
+fn assert_data_path_agrees(network: &Network<Direct>) {
+    let told = network.backend().told.0.lock().unwrap();
+    let reached: BTreeMap<NodeId, Peer> =
+        network.peers().map(|peer| (peer.id.clone(), peer.clone())).collect();
+    assert_eq!(*told, reached);
 }
 
 fn network(label: &str, reconciler: &mut Reconciler) -> Result<Network<Direct>, PeerError> {
@@ -219,7 +248,7 @@ fn network(label: &str, reconciler: &mut Reconciler) -> Result<Network<Direct>, 
         on_link: vec![net("192.168.32.0/24")],
     };
     let node = Node { id: "me".into(), subnets: vec![net("10.0.0.0/24")], underlay };
-    Network::new(label, node, Direct, reconciler)
+    Network::new(label, node, Direct::default(), reconciler)
 }
 
 fn peer(id: &str, subnet: &str, endpoint: &str) -> Peer {
@@ -252,10 +281,12 @@ fn peers_may_take_from_one_another_in_a_snapshot() {
     let swapped =
         [peer("a", "10.2.0.0/24", b), peer("b", "10.1.0.0/24", a), peer("c", "10.4.0.0/24", c)];
     assert_eq!(network.set_peers(swapped, &mut reconciler), []);
+    assert_data_path_agrees(&network);
     // A chain, each taking what the next gives up.
     let chain =
         [peer("a", "10.1.0.0/24", a), peer("b", "10.4.0.0/24", c), peer("c", "10.5.0.0/24", b)];
     assert_eq!(network.set_peers(chain, &mut reconciler), []);
+    assert_data_path_agrees(&network);
     assert!(reconciler.push(&mut kernel).unwrap().is_converged());
     let expected = ["10.1.0.0/24", "10.4.0.0/24", "10.5.0.0/24"].map(net);
     assert_eq!(routes(&mut kernel), expected);
@@ -272,8 +303,10 @@ fn a_refused_peer_comes_in_when_the_way_is_free() {
     let error = network.upsert_peer(new, &mut reconciler).unwrap_err();
     assert!(matches!(error, PeerError::Overlap { .. }), "{error}");
     assert_eq!(network.refused().count(), 1);
+    assert_data_path_agrees(&network);
     assert!(network.remove_peer(&old.id, &mut reconciler));
     assert_eq!(network.refused().count(), 0);
+    assert_data_path_agrees(&network);
     assert!(reconciler.reconcile(&mut kernel).unwrap().is_converged());
     assert_eq!(routes(&mut kernel), [net("10.1.0.0/25")]);
 }
