@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod capture;
+mod datagrams;
 mod enter;
 mod error;
 mod etcd;
@@ -18,6 +19,7 @@ mod topology;
 mod wire;
 
 pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};
+pub use datagrams::{PacketRate, packet_rate, round_trip};
 pub use enter::enter;
 pub use error::{EnterError, Error, Result};
 pub use etcd::Etcd;
@@ -25,6 +27,6 @@ pub use host::Host;
 pub use ping::{PingError, PingReport, PingRequest, Reply, path_mtu, ping};
 pub use require::{REQUIRE, cannot_run};
 pub use snapshot::Snapshot;
-pub use throughput::{Throughput, throughput};
+pub use throughput::{Throughput, throughput, throughput_of};
 pub use topology::{Switch, connect};
 pub use wire::{Wire, WireConfig, WireStats};

@@ -1,4 +1,4 @@
-//! What one TCP flow carries.
+//! What TCP flows carry.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -60,6 +60,21 @@ pub fn throughput(
     address: impl Into<IpAddr>,
     duration: Duration,
 ) -> Result<Throughput> {
+    throughput_of(1, from, to, address, duration)
+}
+
+/// Measures what so many TCP flows carry together; otherwise as [`throughput`].
+///
+/// # Errors
+///
+/// As for [`throughput`], for any of the flows.
+pub fn throughput_of(
+    flows: usize,
+    from: &Host,
+    to: &Host,
+    address: impl Into<IpAddr>,
+    duration: Duration,
+) -> Result<Throughput> {
     let address = address.into();
     let object = format!("{} to {} at {address}", from.name(), to.name());
     let failed = |operation| {
@@ -74,24 +89,37 @@ pub fn throughput(
     let (listener, congestion) =
         to.try_run(|| listen(address))?.map_err(failed("listen for a flow from"))?;
     let target = listener.local_addr().map_err(failed("listen for a flow from"))?;
-    let client = from.try_run(|| open(address))?.map_err(failed("open a flow from"))?.0;
-    client.connect_timeout(&target, CONNECT).map_err(failed("connect a flow from"))?;
-    let server = accept(&listener).map_err(failed("accept a flow from"))?;
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for _ in 0..flows.max(1) {
+        let client = from.try_run(|| open(address))?.map_err(failed("open a flow from"))?.0;
+        client.connect_timeout(&target, CONNECT).map_err(failed("connect a flow from"))?;
+        clients.push(client);
+        servers.push(accept(&listener).map_err(failed("accept a flow from"))?);
+    }
 
     let done = AtomicBool::new(false);
-    let (bytes, elapsed) = thread::scope(|scope| {
-        let sender = scope.spawn(|| send(client, &done));
-        let measured = measure(&server, duration);
+    let carried: io::Result<Vec<(u64, Duration)>> = thread::scope(|scope| {
+        let senders: Vec<_> =
+            clients.into_iter().map(|client| scope.spawn(|| send(client, &done))).collect();
+        let receivers: Vec<_> =
+            servers.iter().map(|server| scope.spawn(move || measure(server, duration))).collect();
+        let measured: Vec<_> = receivers.into_iter().map(joined).collect();
         done.store(true, Ordering::Relaxed);
-        let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // The sender's error is the reason for the receiver's, when both have one.
-        sent.and(measured)
-    })
-    .map_err(failed("measure a flow from"))?;
+        let sent: Vec<_> = senders.into_iter().map(joined).collect();
+        sent.into_iter().zip(measured).map(|(sent, measured)| sent.and(measured)).collect()
+    });
+    let carried = carried.map_err(failed("measure a flow from"))?;
+    let bytes = carried.iter().map(|(bytes, _)| bytes).sum();
+    let elapsed = carried.iter().map(|(_, elapsed)| *elapsed).max().unwrap_or_default();
     if bytes == 0 {
         return Err(Error::TimedOut { operation: "measure a flow from", object, after: elapsed });
     }
     Ok(Throughput { bytes, elapsed, congestion })
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn open(address: IpAddr) -> io::Result<(Socket, &'static str)> {

@@ -1,6 +1,7 @@
 //! The lab, run on the running kernel, as any user.
 
 mod capture;
+mod datagrams;
 mod hosts;
 mod leftovers;
 mod ping;
@@ -27,11 +28,12 @@ fn main() {
     if leftovers::is_child() {
         leftovers::child();
     }
-    let cases: [&[Case]; 6] = [
+    let cases: [&[Case]; 7] = [
         &hosts::CASES,
         &ping::CASES,
         &wire::CASES,
         &capture::CASES,
+        &datagrams::CASES,
         &throughput::CASES,
         &leftovers::CASES,
     ];

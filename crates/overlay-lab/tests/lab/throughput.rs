@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use overlay_lab::{Error, Host, Wire, WireConfig, throughput};
+use overlay_lab::{Error, Host, Wire, WireConfig, throughput, throughput_of};
 
 use crate::{Case, Outcome, address_pair, ips, pair};
 
-pub(crate) const CASES: [Case; 4] = [
+pub(crate) const CASES: [Case; 5] = [
+    ("several flows are measured together", several),
     ("a flow is measured", measured),
     ("a flow within one host is measured", within),
     ("a dead path ends the measurement", dead),
@@ -25,6 +26,15 @@ fn measured() -> Outcome {
             result.elapsed >= Duration::from_millis(300) && result.elapsed < Duration::from_secs(1)
         );
     }
+    Ok(())
+}
+
+fn several() -> Outcome {
+    let (a, b) = pair()?;
+    let start = Instant::now();
+    let result = throughput_of(4, &a, &b, ips(["10.0.0.2"])[0], Duration::from_millis(300))?;
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(result.bits_per_second() > 100e6, "{result:?}");
     Ok(())
 }
 
