@@ -39,10 +39,7 @@ pub fn enter() -> Result<()> {
     if STATE.load(Ordering::Relaxed) != OUTSIDE {
         return Ok(());
     }
-    let count = threads().map_err(|error| Error::io("count", "threads", error))?;
-    if count > 1 {
-        return Err(EnterError::Threads { count }.into());
-    }
+    only_one_thread()?;
     let (user, group) = (geteuid(), getegid());
     let state = match unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) {
         Ok(()) => {
@@ -62,6 +59,35 @@ pub fn enter() -> Result<()> {
     links::loopback_up("the program").map(drop)?;
     STATE.store(state, Ordering::Relaxed);
     Ok(())
+}
+
+/// Moves the program into its own network namespace and leaves it the user it is, for what the kernel
+/// keeps from user namespaces however much they are root inside: loading programs into it (`bpf(2)`).
+///
+/// In all else it is as [`enter`], which is what to call unless this is needed. A second call does
+/// nothing, nor does one after [`enter`]: a program cannot get back what it has given up.
+///
+/// # Errors
+///
+/// [`EnterError::Threads`], and [`EnterError::NotRoot`] for everybody else.
+///
+/// # Privileges
+///
+/// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, as root has them.
+pub fn enter_as_root() -> Result<()> {
+    if STATE.load(Ordering::Relaxed) != OUTSIDE {
+        return Ok(());
+    }
+    only_one_thread()?;
+    unshare(UnshareFlags::NEWNET).map_err(|source| EnterError::NotRoot { source })?;
+    links::loopback_up("the program").map(drop)?;
+    STATE.store(NETWORK_ONLY, Ordering::Relaxed);
+    Ok(())
+}
+
+fn only_one_thread() -> Result<()> {
+    let count = threads().map_err(|error| Error::io("count", "threads", error))?;
+    if count > 1 { Err(EnterError::Threads { count }.into()) } else { Ok(()) }
 }
 
 /// Whether the program is in a user namespace of its own, as [`enter`] made it.

@@ -149,6 +149,15 @@ pub enum EnterError {
         source: io::Error,
     },
 
+    /// Only root may do it.
+    #[error(
+        "a network namespace without a user namespace is for root alone ({source}): run it as root"
+    )]
+    NotRoot {
+        /// What the kernel answered.
+        source: io::Error,
+    },
+
     /// The namespace was made but not given its user, so that the process is now of no use: end it.
     #[error("writing {file} of the new user namespace: {source}")]
     Map {

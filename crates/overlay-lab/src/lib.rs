@@ -20,7 +20,7 @@ mod wire;
 
 pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};
 pub use datagrams::{PacketRate, packet_rate, round_trip};
-pub use enter::enter;
+pub use enter::{enter, enter_as_root};
 pub use error::{EnterError, Error, Result};
 pub use etcd::Etcd;
 pub use host::Host;
