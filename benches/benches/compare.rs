@@ -11,7 +11,8 @@ use overlay_benches::{Contest, Place, Spread, contests, iproute2_version, size, 
 #[derive(Parser)]
 struct Arguments {
     /// Only these contests: checksum, encapsulate, decapsulate, encapsulate-all, decapsulate-all, add, dump, delete,
-    /// gateways, many-gateways, swing, vxlan, no-op, move, sqlite-create, etcd-acquire
+    /// gateways, many-gateways, swing, vxlan, no-op, move, sqlite-create, etcd-acquire,
+    /// tcp-whole, tcp-segmented, tcp-segmented-4, datagrams, round-trip
     only: Vec<String>,
     /// How often each contestant runs
     #[arg(long, default_value_t = 7)]
@@ -43,7 +44,10 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let asked =
         |id: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == id);
-    if CONTESTS.iter().any(|(id, ..)| asked(id)) {
+    let paths: Vec<_> = contests::ABOUT_PATHS.iter().filter(|path| asked(path.id)).collect();
+    if !paths.is_empty() && overlay_lab::enter_as_root().is_ok() {
+        // What carries packets by a program in the kernel takes part for root alone.
+    } else if !paths.is_empty() || CONTESTS.iter().any(|(id, ..)| asked(id)) {
         overlay_lab::enter()?;
     }
     let rounds = if smoke() { 0 } else { arguments.rounds };
@@ -56,6 +60,9 @@ fn main() -> Result<()> {
     }
     for (_, make, count) in CONTESTS.into_iter().filter(|(id, ..)| asked(id)) {
         claims.extend(table(make(size(count))?, rounds)?);
+    }
+    for path in paths {
+        claims.extend(table(path.make()?, rounds)?);
     }
     if asked("sqlite-create") {
         claims.extend(table(contests::sqlite_create(size(1_000))?, rounds)?);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use criterion::{Criterion, SamplingMode, Throughput};
 
+use crate::paths::Paths;
 use crate::stores::Stores;
 use crate::{Lab, smoke};
 
@@ -164,6 +165,14 @@ impl Contest<Stores> {
     #[must_use]
     pub fn in_stores(id: &'static str, title: String, objects: u32, stores: Stores) -> Self {
         Self::at(id, title, objects, stores)
+    }
+}
+
+impl Contest<Paths> {
+    /// A contest without contestants between pairs of hosts.
+    #[must_use]
+    pub const fn between_hosts(id: &'static str, title: String, objects: u64) -> Self {
+        Self { id, title, objects, contestants: Vec::new(), claims: Vec::new(), place: Paths }
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod leases;
 mod netlink;
+mod paths;
 mod reconcile;
 mod wire;
 
 pub use self::leases::{etcd_acquire, sqlite_create};
 pub use self::netlink::{add, delete, distinct_gateways, dump, many_distinct_gateways, swing};
+pub use self::paths::{ALL as ABOUT_PATHS, PathContest};
 pub use self::reconcile::{move_peer, no_op, program_peers};
 pub use self::wire::{ALL as ABOUT_PACKETS, PacketContest};
 

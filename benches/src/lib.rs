@@ -9,6 +9,7 @@ mod contest;
 pub mod contests;
 mod iproute2;
 mod lab;
+pub mod paths;
 mod peer;
 mod prefix;
 mod rtnl;
