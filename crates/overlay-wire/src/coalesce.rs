@@ -291,7 +291,10 @@ impl<const PACKETS: usize> Coalescer<PACKETS> {
     /// Completes the headers of the packets that have become one, and returns all that are to be written, in order.
     ///
     /// Packets that are taken after this continue none of them.
-    pub fn finish(&mut self, buffer: &mut [u8]) -> impl ExactSizeIterator<Item = Coalesced<'_>> {
+    pub fn finish<'c>(
+        &'c mut self,
+        buffer: &mut [u8],
+    ) -> impl ExactSizeIterator<Item = Coalesced<'c>> + use<'c, PACKETS> {
         self.close();
         let runs = self.runs.get(..self.run_count).unwrap_or_default();
         for run in runs.iter().filter(|run| run.packets > 1) {
