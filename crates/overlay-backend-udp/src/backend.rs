@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use overlay_backend::{Backend, BackendData, DataPath, Node, Peer, PeerError, UnderlayError};
 use overlay_netlink::{Address, Hop, IfName, Link, LinkKind, Object, Route};
 use overlay_wire::ip_in_udp::FLANNEL_PORT;
+use overlay_wire::segment::SendLimit;
 use overlay_wire::{Encapsulation, IpVersion};
 
 use crate::{PathData, Peers};
@@ -148,7 +149,7 @@ impl Udp {
 
     /// Says whether a program in the kernel takes packets out of their datagrams, which is part of what
     /// this node [publishes](Backend::data). Returns whether that is news, to be published anew.
-    pub(crate) fn set_fast_path(&self, works: bool) -> bool {
+    pub fn set_fast_path(&self, works: bool) -> bool {
         self.fast_path.swap(works, Ordering::Relaxed) != works
     }
 }
@@ -161,7 +162,9 @@ impl Backend for Udp {
     /// The TUN device, which whoever carries the packets creates and netlink can only adjust; and a `/32` or `/128` on it:
     /// the base address of the node's first subnet of each family, which no container can have.
     fn node_objects(&self) -> Vec<Object<IfName>> {
-        let link = Link::new(self.device, LinkKind::Tun).mtu(self.mtu).up();
+        let mut link = Link::new(self.device, LinkKind::Tun).mtu(self.mtu).up();
+        // So that the segments of what is read at once can be sent at once.
+        link.gso_max_size = SendLimit::new(IpVersion::of(self.local)).gso_max_size(self.mtu);
         let addresses =
             self.addresses.iter().map(|net| Address::new(*net, self.device).nodad().into());
         [link.into()].into_iter().chain(addresses).collect()

@@ -89,6 +89,13 @@ impl Checksum {
         Self { sum: u64::from(fold(self.sum)) + sum, odd }
     }
 
+    /// Continues with a 16-bit word at an even offset.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn word(self, word: u16) -> Self {
+        Self { sum: self.sum + word.to_be() as u64, ..self }
+    }
+
     /// Continues with the pseudo-header of a packet of the upper layer that has `length` bytes.
     #[must_use]
     #[inline]

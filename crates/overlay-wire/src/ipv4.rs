@@ -37,12 +37,12 @@ pub const MAX_OPTIONS: usize = 40;
 const NAME: &str = "IPv4";
 const VERSION_IHL: usize = 0;
 const TRAFFIC_CLASS: usize = 1;
-const TOTAL_LENGTH: usize = 2;
-const IDENTIFICATION: usize = 4;
-const FRAGMENT: usize = 6;
+pub(crate) const TOTAL_LENGTH: usize = 2;
+pub(crate) const IDENTIFICATION: usize = 4;
+pub(crate) const FRAGMENT: usize = 6;
 const TTL: usize = 8;
 const PROTOCOL: usize = 9;
-const CHECKSUM: usize = 10;
+pub(crate) const CHECKSUM: usize = 10;
 const SRC: usize = 12;
 const DST: usize = 16;
 

@@ -43,7 +43,7 @@ pub const LEN: usize = 40;
 
 const NAME: &str = "IPv6";
 const VERSION_CLASS_LABEL: usize = 0;
-const PAYLOAD_LENGTH: usize = 4;
+pub(crate) const PAYLOAD_LENGTH: usize = 4;
 const NEXT_HEADER: usize = 6;
 const HOP_LIMIT: usize = 7;
 const SRC: usize = 8;

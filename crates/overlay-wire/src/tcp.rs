@@ -40,12 +40,12 @@ pub const MAX_OPTIONS: usize = 40;
 const NAME: &str = "TCP";
 const SRC_PORT: usize = 0;
 const DST_PORT: usize = 2;
-const SEQUENCE: usize = 4;
-const ACKNOWLEDGMENT: usize = 8;
-const OFFSET_FLAGS: usize = 12;
-const WINDOW: usize = 14;
-const CHECKSUM: usize = 16;
-const URGENT: usize = 18;
+pub(crate) const SEQUENCE: usize = 4;
+pub(crate) const ACKNOWLEDGMENT: usize = 8;
+pub(crate) const OFFSET_FLAGS: usize = 12;
+pub(crate) const WINDOW: usize = 14;
+pub(crate) const CHECKSUM: usize = 16;
+pub(crate) const URGENT: usize = 18;
 
 /// The control bits of a TCP header, nine of them.
 ///

@@ -23,8 +23,8 @@ pub const LEN: usize = 8;
 const NAME: &str = "UDP";
 const SRC_PORT: usize = 0;
 const DST_PORT: usize = 2;
-const LENGTH: usize = 4;
-const CHECKSUM: usize = 6;
+pub(crate) const LENGTH: usize = 4;
+pub(crate) const CHECKSUM: usize = 6;
 
 /// A UDP datagram in bytes that have been checked. No accessor panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,159 @@
+//! From peers to the TUN device.
+
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use overlay_wire::coalesce::{Coalesced, Coalescer, Options, datagrams};
+use overlay_wire::ip::{Ecn, IpPacket};
+use overlay_wire::{ipv4, ipv6};
+use rustix::io::Errno;
+
+use crate::Lookup;
+use crate::counters::{DropReason, Tally};
+use crate::forwarder::Shared;
+use crate::socket::{Datagrams, MAX_SEGMENTS};
+use crate::tun::{Queue, TunLevel};
+
+/// More than a receive can return.
+const BUFFER: usize = 2 * 65_536;
+
+/// Carries what one socket receives, until it is told to stop.
+pub(crate) fn run(shared: &Shared, index: usize) {
+    let (Some(queue), Some(socket), Some(tally)) = (
+        shared.device.queues().get(index),
+        shared.sockets.get(index),
+        shared.tallies.receive.get(index),
+    ) else {
+        return;
+    };
+    let mut options = Options::default();
+    options.udp = shared.device.level() == TunLevel::TcpAndUdp;
+    let mut coalescer = Box::new(Coalescer::new(options));
+    let mut buffer = vec![0; BUFFER];
+    let mut failures = 0;
+    while !shared.stop.is_told() {
+        match socket.receive(&mut buffer) {
+            Ok(datagrams) => {
+                failures = 0;
+                take(shared, queue, tally, &mut coalescer, &mut buffer, datagrams);
+            }
+            Err(Errno::AGAIN) => {
+                failures = 0;
+                if shared.stop.wait_for(socket) {
+                    shared.hear(socket);
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => {
+                // What the underlay reports is an error of the next call, and then gone.
+                shared.hear(socket);
+                failures += 1;
+                if failures > 100 {
+                    shared.stop.pause(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+}
+
+/// Hands over to the kernel what of the datagrams is to be delivered here.
+fn take(
+    shared: &Shared,
+    queue: &Queue,
+    tally: &Tally,
+    coalescer: &mut Coalescer<MAX_SEGMENTS>,
+    buffer: &mut [u8],
+    received: Datagrams,
+) {
+    if received.is_cut {
+        return tally.drop(DropReason::Truncated, 1);
+    }
+    if received.len == 0 {
+        return tally.drop(DropReason::Malformed, 1);
+    }
+    let mut ranges = datagrams(received.len, received.each);
+    let (mut packets, mut bytes) = (0, 0);
+    while ranges.len() > 0 {
+        // Changes of the table wait for no system call.
+        let mut judge = Judge::new(shared.peers.lookup(), &shared.subnets, received.source);
+        for range in ranges.by_ref().take(MAX_SEGMENTS) {
+            let Some(packet) = buffer.get_mut(range.clone()) else { break };
+            let judged = judge
+                .judge(packet, received.ecn)
+                .and_then(|()| coalescer.push(buffer, range).map_err(|_| DropReason::Malformed));
+            if let Err(reason) = judged {
+                tally.drop(reason, 1);
+            }
+        }
+        drop(judge);
+        for packet in coalescer.finish(buffer) {
+            match write(queue, buffer, &packet) {
+                Ok(()) => {
+                    tally.super_packets.add(1);
+                    packets += packet.packets();
+                    bytes += packet.pieces().map(|piece| piece.len()).sum::<usize>();
+                }
+                Err(reason) => tally.drop(reason, packet.packets()),
+            }
+        }
+        coalescer.clear();
+    }
+    if packets > 0 {
+        tally.train(packets, bytes);
+    }
+}
+
+/// One packet, or several that have become one, in one system call.
+fn write(queue: &Queue, buffer: &[u8], packet: &Coalesced<'_>) -> Result<(), DropReason> {
+    let header = packet.header().to_bytes();
+    let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS + 1];
+    let payloads = packet.pieces().map(|piece| buffer.get(piece).unwrap_or_default());
+    let all = std::iter::once(&header[..]).chain(payloads);
+    pieces.iter_mut().zip(all).for_each(|(to, piece)| *to = IoSlice::new(piece));
+    let pieces = pieces.get(..=packet.packets()).unwrap_or_default();
+    queue.write(pieces).map_err(|errno| match errno {
+        Errno::IO | Errno::BADFD | Errno::NODEV | Errno::NXIO => DropReason::DeviceDown,
+        _ => DropReason::DeviceRefused,
+    })
+}
+
+/// Says which packets are to be delivered here, of those in datagrams from one peer.
+struct Judge<'a> {
+    lookup: Lookup<'a>,
+    subnets: &'a [IpNet],
+    outer: IpAddr,
+    /// The inner addresses of the last packet that was right: the next one usually has the same.
+    last: Option<(IpAddr, IpAddr)>,
+}
+
+impl<'a> Judge<'a> {
+    const fn new(lookup: Lookup<'a>, subnets: &'a [IpNet], outer: IpAddr) -> Self {
+        Self { lookup, subnets, outer, last: None }
+    }
+
+    /// Whether a packet is to be delivered; if so, what its outer header said about congestion is in it.
+    fn judge(&mut self, bytes: &mut [u8], outer: Ecn) -> Result<(), DropReason> {
+        let packet = IpPacket::parse_cut(bytes).map_err(|_| DropReason::Malformed)?;
+        let (src, dst) = (packet.src(), packet.dst());
+        if self.last != Some((src, dst)) {
+            // Also what is from this node itself, or from nobody, has no business to come from there.
+            if self.lookup.owner(src).is_none_or(|remote| remote.endpoint != self.outer) {
+                return Err(DropReason::Spoofed);
+            }
+            if !self.subnets.iter().any(|subnet| subnet.contains(&dst)) {
+                return Err(DropReason::NotHere);
+            }
+            self.last = Some((src, dst));
+        }
+        let inner = packet.ecn();
+        let is_v4 = matches!(packet, IpPacket::V4(_));
+        let ecn = inner.decapsulated(outer).ok_or(DropReason::Congestion)?;
+        if ecn != inner {
+            let set = if is_v4 { ipv4::set_ecn(bytes, ecn) } else { ipv6::set_ecn(bytes, ecn) };
+            set.map_err(|_| DropReason::Malformed)?;
+        }
+        Ok(())
+    }
+}

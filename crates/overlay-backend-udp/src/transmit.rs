@@ -1,0 +1,346 @@
+//! From the TUN device to peers.
+
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use overlay_wire::IpVersion;
+use overlay_wire::icmp::{IcmpError, MAX_LEN};
+use overlay_wire::ip::{Ecn, IpPacket};
+use overlay_wire::segment::{MAX_HEADER_LEN, Segments, complete_checksum};
+use overlay_wire::virtio_net::VirtioNetHeader;
+use rustix::io::Errno;
+
+use crate::answer::Answers;
+use crate::batch::{Batch, MAX_TRAIN};
+use crate::counters::{DropReason, Tally};
+use crate::forwarder::Shared;
+use crate::socket::{MAX_SEGMENTS, Report, UdpSocket};
+use crate::tun::{HEADER_LEN, Queue, is_gone};
+
+/// Bytes of the longest packet that a read returns.
+const MAX_READ: usize = 65_536;
+/// Room for packets that wait, and for one more.
+const BUFFER: usize = 4 * MAX_READ;
+/// How often a send is tried again that failed because of what an earlier one met with.
+const TRIES: usize = 3;
+
+/// Carries what one queue of the device gives, until it is told to stop.
+pub(crate) fn run(shared: &Shared, index: usize) {
+    let (Some(queue), Some(socket), Some(tally)) = (
+        shared.device.queues().get(index),
+        shared.sockets.get(index),
+        shared.tallies.transmit.get(index),
+    ) else {
+        return;
+    };
+    let mut this = Transmit { shared, queue, socket, tally, answers: Answers::new() };
+    let mut buffer = vec![0; BUFFER];
+    let mut headers = vec![0; MAX_SEGMENTS * MAX_HEADER_LEN];
+    let mut batch = Batch::default();
+    let mut virtio = [0; HEADER_LEN];
+    while !shared.stop.is_told() {
+        if buffer.len() - batch.end() < MAX_READ {
+            this.depart(&buffer, &mut batch);
+            batch.restart();
+        }
+        let room = buffer.get_mut(batch.end()..).unwrap_or_default();
+        match queue.read(&mut virtio, room) {
+            Ok(len) => this.take(&virtio, &mut buffer, len, &mut headers, &mut batch),
+            Err(Errno::AGAIN) if batch.waiting().is_some() => {
+                this.depart(&buffer, &mut batch);
+                batch.restart();
+            }
+            Err(Errno::AGAIN) => {
+                shared.stop.wait_for(queue);
+            }
+            Err(errno) if is_gone(errno) => shared.restore_device(),
+            Err(Errno::INTR) => {}
+            Err(_) => shared.stop.pause(Duration::from_millis(10)),
+        }
+    }
+    this.depart(&buffer, &mut batch);
+}
+
+struct Transmit<'a> {
+    shared: &'a Shared,
+    queue: &'a Queue,
+    socket: &'a UdpSocket,
+    tally: &'a Tally,
+    answers: Answers,
+}
+
+/// Datagrams that leave together, in pieces for a gathering send.
+#[derive(Clone, Copy)]
+struct Train<'a> {
+    to: IpAddr,
+    ecn: Ecn,
+    pieces: &'a [IoSlice<'a>],
+    /// How many pieces a datagram has.
+    per: usize,
+    /// Bytes of each datagram but the last, which may have fewer.
+    each: usize,
+}
+
+impl<'a> Train<'a> {
+    fn count(&self) -> usize {
+        self.pieces.len() / self.per
+    }
+
+    /// Some of the datagrams.
+    fn part(&self, first: usize, count: usize) -> &'a [IoSlice<'a>] {
+        self.pieces.get(first * self.per..(first + count) * self.per).unwrap_or_default()
+    }
+}
+
+fn bytes_of(pieces: &[IoSlice<'_>]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
+}
+
+impl Transmit<'_> {
+    /// Takes in the packet of `len` bytes that has been read to the end of the batch.
+    fn take(
+        &mut self,
+        virtio: &[u8; HEADER_LEN],
+        buffer: &mut [u8],
+        len: usize,
+        headers: &mut [u8],
+        batch: &mut Batch,
+    ) {
+        self.tally.super_packets.add(1);
+        let at = batch.end();
+        let Ok((virtio, _)) = VirtioNetHeader::parse(virtio) else {
+            return self.tally.drop(DropReason::Unsendable, 1);
+        };
+        if virtio.gso.is_some() {
+            self.depart(buffer, batch);
+            let packet = buffer.get(at..at + len).unwrap_or_default();
+            self.segment(&virtio, packet, headers);
+            return batch.restart();
+        }
+        let packet = buffer.get_mut(at..at + len).unwrap_or_default();
+        if complete_checksum(&virtio, packet).is_err() {
+            return self.tally.drop(DropReason::Unsendable, 1);
+        }
+        let Some((to, ecn)) = self.destination(packet, 1) else { return };
+        if !batch.admits(to, ecn, len, self.socket.max_segments().min(MAX_SEGMENTS)) {
+            self.depart(buffer, batch);
+        }
+        batch.push(to, ecn, len);
+    }
+
+    /// Sends the packets that wait.
+    fn depart(&mut self, buffer: &[u8], batch: &mut Batch) {
+        let Some((to, ecn, range, each)) = batch.waiting() else { return };
+        let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
+        let packets = buffer.get(range).unwrap_or_default().chunks(each);
+        let count = packets.len().min(MAX_SEGMENTS);
+        pieces.iter_mut().zip(packets).for_each(|(to, packet)| *to = IoSlice::new(packet));
+        let pieces = pieces.get(..count).unwrap_or_default();
+        self.send(Train { to, ecn, pieces, per: 1, each });
+        batch.depart();
+    }
+
+    /// Sends the segments of a packet, with their payloads where they are.
+    fn segment(&mut self, virtio: &VirtioNetHeader, packet: &[u8], headers: &mut [u8]) {
+        let Ok(segments) = Segments::new(virtio, packet) else {
+            return self.tally.drop(DropReason::Unsendable, 1);
+        };
+        let Some((to, ecn)) = self.destination(packet, segments.count()) else { return };
+        let each = segments.segment_len();
+        let most = (MAX_TRAIN / each).clamp(1, MAX_SEGMENTS);
+        let mut next = 0;
+        while next < segments.count() {
+            let mut pieces = [IoSlice::new(&[]); 2 * MAX_SEGMENTS];
+            let first = next;
+            let rooms = headers.chunks_mut(segments.header_len());
+            for (pair, header) in pieces.as_chunks_mut::<2>().0.iter_mut().zip(rooms).take(most) {
+                let Some(payload) = segments.write(next, header) else { break };
+                *pair = [IoSlice::new(header), IoSlice::new(payload)];
+                next += 1;
+            }
+            if next == first {
+                // There are as many as it says; were there fewer, it would never end.
+                return self.tally.drop(DropReason::Unsendable, segments.count() - next);
+            }
+            let pieces = pieces.get(..2 * (next - first)).unwrap_or_default();
+            self.send(Train { to, ecn, pieces, per: 2, each });
+        }
+    }
+
+    /// Where a packet that stands for `count` of them goes, and what its outer header says about congestion. If it goes
+    /// nowhere, that has been counted and told.
+    fn destination(&mut self, bytes: &[u8], count: usize) -> Option<(IpAddr, Ecn)> {
+        let Ok(packet) = IpPacket::parse(bytes) else {
+            self.tally.drop(DropReason::Unsendable, count);
+            return None;
+        };
+        let dst = packet.dst();
+        let owner = self.shared.peers.lookup().owner(dst);
+        if let Some(remote) = owner {
+            return Some((remote.endpoint, packet.ecn()));
+        }
+        if is_group(dst) {
+            self.tally.drop(DropReason::Group, count);
+        } else {
+            self.tally.drop(DropReason::NoPeer, count);
+            self.tell(IcmpError::NetworkUnreachable, bytes);
+        }
+        None
+    }
+
+    /// Sends a train: at once, or in as many parts as the kernel, the devices and the path to the peer make necessary. No
+    /// datagram is lost to finding out what they take.
+    fn send(&mut self, train: Train<'_>) {
+        let Train { to, ecn, each, .. } = train;
+        let mut limit = self.limit(to);
+        let mut next = 0;
+        let mut tries = 0;
+        // Whether what follows goes one by one, and why: because of an error that one datagram alone does not meet with,
+        // or because some of them do not fit.
+        let mut alone = each > limit;
+        let mut refusal = None;
+        let mut is_told = false;
+        while next < train.count() {
+            let most = if alone { 1 } else { self.socket.max_segments().min(MAX_TRAIN / each) };
+            let count = most.clamp(1, train.count() - next);
+            let part = train.part(next, count);
+            let len = bytes_of(part);
+            if count == 1 && len > limit {
+                self.send_too_big(train, part, limit, &mut is_told);
+                next += 1;
+                continue;
+            }
+            let each = u16::try_from(each).ok().filter(|_| count > 1);
+            match self.socket.send(to, ecn, part, each) {
+                Ok(()) => {
+                    self.tally.train(count, len);
+                    next += count;
+                    tries = 0;
+                    if let Some(errno) = refusal.take() {
+                        self.socket.step_down(errno);
+                        alone = false;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::MSGSIZE) if count > 1 => alone = true,
+                Err(errno @ (Errno::IO | Errno::INVAL)) if count > 1 => {
+                    refusal = Some(errno);
+                    alone = true;
+                }
+                Err(errno) if is_of_the_path(errno) && tries < TRIES => {
+                    // Perhaps it is about a datagram that was sent before.
+                    tries += 1;
+                    self.shared.hear(self.socket);
+                    limit = self.limit(to);
+                }
+                Err(errno) => {
+                    let reason = reason(errno);
+                    self.tally.drop(reason, count);
+                    if reason == DropReason::Unreachable && !is_told {
+                        is_told = true;
+                        self.tell(IcmpError::HostUnreachable, beginning(part, &mut [0; MAX_LEN]));
+                    }
+                    next += count;
+                    tries = 0;
+                }
+            }
+        }
+    }
+
+    /// One datagram that does not fit on the way to the peer: the outer packet is cut into fragments if the inner one could
+    /// be, or is as short as any link must take; else its source is told.
+    fn send_too_big(
+        &mut self,
+        train: Train<'_>,
+        part: &[IoSlice<'_>],
+        limit: usize,
+        is_told: &mut bool,
+    ) {
+        let mut room = [0; MAX_LEN];
+        let original = beginning(part, &mut room);
+        let (may_fragment, least) = match IpPacket::parse_cut(original) {
+            Ok(IpPacket::V4(packet)) => (!packet.dont_fragment(), IpVersion::V4.min_mtu()),
+            _ => (false, IpVersion::V6.min_mtu()),
+        };
+        let len = bytes_of(part);
+        if may_fragment || len <= least as usize {
+            match self.socket.send_fragmented(train.to, train.ecn, part) {
+                Ok(()) => self.tally.train(1, len),
+                Err(errno) => self.tally.drop(reason(errno), 1),
+            }
+            return;
+        }
+        self.tally.drop(DropReason::TooBig, 1);
+        if !std::mem::replace(is_told, true) {
+            let mtu = u32::try_from(limit).unwrap_or(u32::MAX).max(least);
+            self.tell(IcmpError::PacketTooBig { mtu }, original);
+        }
+    }
+
+    /// How long a packet to the peer may be, as far as is known.
+    fn limit(&self, to: IpAddr) -> usize {
+        let mtu = self.shared.paths.mtu(to);
+        mtu.map_or(usize::MAX, |mtu| mtu.saturating_sub(self.shared.overhead) as usize)
+    }
+
+    fn tell(&mut self, error: IcmpError, original: &[u8]) {
+        self.answers.tell(error, original, self.queue, self.tally);
+    }
+}
+
+impl Shared {
+    /// Takes in what the underlay reports about what was sent.
+    pub(crate) fn hear(&self, socket: &UdpSocket) {
+        while let Some(report) = socket.report() {
+            if let Report::PathMtu { to, mtu } = report {
+                self.paths.learn(to, mtu, Instant::now());
+            }
+        }
+    }
+}
+
+/// The beginning of a datagram that is in pieces.
+fn beginning<'r>(pieces: &[IoSlice<'_>], room: &'r mut [u8]) -> &'r [u8] {
+    let bytes = pieces.iter().flat_map(|piece| piece.iter());
+    let len = bytes_of(pieces).min(room.len());
+    room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    room.get(..len).unwrap_or_default()
+}
+
+/// Whether an error may be one that the path to this or another peer has reported.
+const fn is_of_the_path(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::MSGSIZE
+            | Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::OPNOTSUPP
+            | Errno::NOPROTOOPT
+            | Errno::PROTO
+            | Errno::ACCESS
+    )
+}
+
+const fn reason(errno: Errno) -> DropReason {
+    match errno {
+        Errno::MSGSIZE => DropReason::TooBig,
+        Errno::CONNREFUSED
+        | Errno::HOSTUNREACH
+        | Errno::NETUNREACH
+        | Errno::HOSTDOWN
+        | Errno::NONET => DropReason::Unreachable,
+        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::Congested,
+        _ => DropReason::Refused,
+    }
+}
+
+fn is_group(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Nothing yet.
+use crate::Case;
+pub(crate) const CASES: [Case; 0] = [];
