@@ -34,6 +34,12 @@ pub(crate) mod rtm {
     pub(crate) const NEWRULE: u16 = 32;
     pub(crate) const DELRULE: u16 = 33;
     pub(crate) const GETRULE: u16 = 34;
+    pub(crate) const NEWQDISC: u16 = 36;
+    pub(crate) const DELQDISC: u16 = 37;
+    pub(crate) const GETQDISC: u16 = 38;
+    pub(crate) const NEWTFILTER: u16 = 44;
+    pub(crate) const DELTFILTER: u16 = 45;
+    pub(crate) const GETTFILTER: u16 = 46;
     pub(crate) const NEWNEXTHOP: u16 = 104;
     pub(crate) const DELNEXTHOP: u16 = 105;
     pub(crate) const GETNEXTHOP: u16 = 106;

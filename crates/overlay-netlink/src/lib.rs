@@ -28,6 +28,7 @@ mod rule;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub use address::{Address, AddressFilter};
 #[cfg(feature = "tokio")]
@@ -50,3 +51,4 @@ pub use request::{Object, Request, Verb};
 pub use route::{Route, RouteFilter, RouteKind, RouteQuery, Via, WeightedHop};
 pub use rule::{Rule, RuleAction, RuleFilter};
 pub use socket::Socket;
+pub use traffic::{BpfFilter, BpfFilterFilter, Clsact, ClsactFilter, TrafficHook};
