@@ -1,15 +1,25 @@
 //! What the backends carry, and how fast, beside the kernel's own VXLAN.
 
 use anyhow::Result;
+use overlay_backend::Node;
+use overlay_backend_udp::{FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions, Xdp};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
+use overlay_lab::Host;
 
 use crate::Contest;
-use crate::paths::{Cable, Load, Pair, Paths, expect_answer};
+use crate::paths::{Cable, End, Load, Pair, Paths, announce, expect_answer};
 
 /// The bare cable.
 const CABLE: &str = "the cable itself";
 /// The kernel's VXLAN device.
 const VXLAN: &str = "kernel VXLAN, overlay-backend-vxlan";
+
+/// The udp backend, by threads in user space.
+const USER: &str = "overlay-backend-udp, user space";
+/// The udp backend, by programs in the kernel.
+const EBPF: &str = "overlay-backend-udp, eBPF";
+/// The same, before GRO.
+const XDP: &str = "overlay-backend-udp, eBPF with XDP";
 
 /// A contest about what is carried between two hosts.
 #[derive(Clone, Copy)]
@@ -19,6 +29,8 @@ pub struct PathContest {
     title: &'static str,
     cable: Cable,
     load: Load,
+    /// How the contestants are to compare with [`VXLAN`].
+    goals: &'static [(&'static str, f64)],
 }
 
 /// All of them.
@@ -28,30 +40,35 @@ pub const ALL: [PathContest; 5] = [
         title: "1,024 MiB by one TCP flow, super-packets whole",
         cable: Cable::Whole,
         load: Load::Tcp { flows: 1, mib: 1024 },
+        goals: &[(EBPF, 1.25), (USER, 0.4)],
     },
     PathContest {
         id: "tcp-segmented",
         title: "1,024 MiB by one TCP flow, packets of MTU size",
         cable: Cable::Segmented,
         load: Load::Tcp { flows: 1, mib: 1024 },
+        goals: &[(USER, 0.9), (XDP, 0.85)],
     },
     PathContest {
         id: "tcp-segmented-4",
         title: "1,024 MiB by four TCP flows, packets of MTU size",
         cable: Cable::Segmented,
         load: Load::Tcp { flows: 4, mib: 1024 },
+        goals: &[(USER, 1.0)],
     },
     PathContest {
         id: "datagrams",
         title: "1,000,000 datagrams of 64 bytes",
         cable: Cable::Whole,
         load: Load::Datagrams { size: 64, count: 1_000_000 },
+        goals: &[(EBPF, 1.3), (USER, 1.0)],
     },
     PathContest {
         id: "round-trip",
         title: "A datagram there and back",
         cable: Cable::Whole,
         load: Load::RoundTrip,
+        goals: &[(EBPF, 1.0)],
     },
 ];
 
@@ -61,21 +78,66 @@ impl PathContest {
     /// # Errors
     /// When they cannot be.
     pub fn make(self) -> Result<Contest<Paths>> {
-        let Self { id, title, cable, load } = self;
-        let contest = Contest::between_hosts(id, title.to_owned(), load.objects());
-        let contest = {
+        let Self { id, title, cable, load, goals } = self;
+        let mut contest = Contest::between_hosts(id, title.to_owned(), load.objects());
+        let pair = Pair::new(cable)?;
+        contest = contest.with(CABLE, move |_| load.measure(&pair, pair.direct()?));
+
+        let pair = Pair::new(cable)?;
+        let ends = pair.join(|node| Ok(Vxlan::new(node, &VxlanOptions::default())?))?;
+        contest = self.joined(contest, VXLAN, pair, ends)?;
+        for (name, fast_path, xdp) in [
+            (USER, FastPath::Off, Xdp::Off),
+            (EBPF, FastPath::Required, Xdp::Off),
+            (XDP, FastPath::Required, Xdp::Native),
+        ] {
             let pair = Pair::new(cable)?;
-            contest.with(CABLE, move |_| load.measure(&pair, pair.direct()?))
-        };
-        let contest = {
-            let pair = Pair::new(cable)?;
-            let ends = pair.join(|node| Ok(Vxlan::new(node, &VxlanOptions::default())?))?;
-            expect_answer(&pair, pair.overlay()?)?;
-            contest.with(VXLAN, move |_| {
-                let _ends = &ends;
-                load.measure(&pair, pair.overlay()?)
-            })
-        };
+            match carried(&pair, fast_path, xdp) {
+                Ok(ends) => contest = self.joined(contest, name, pair, ends)?,
+                Err(error) => eprintln!("{name} takes no part: {error:#}"),
+            }
+        }
+        for (fast, at_least) in goals {
+            contest = contest.claim(fast, VXLAN, *at_least);
+        }
         Ok(contest)
     }
+
+    /// The contest with one more contestant, whose overlay lasts as long as `ends`.
+    fn joined(
+        self,
+        contest: Contest<Paths>,
+        name: &str,
+        pair: Pair,
+        ends: impl Sized + 'static,
+    ) -> Result<Contest<Paths>> {
+        expect_answer(&pair, pair.overlay()?)?;
+        let load = self.load;
+        Ok(contest.with(name, move |_| {
+            let _ends = &ends;
+            load.measure(&pair, pair.overlay()?)
+        }))
+    }
+}
+
+/// The udp backend between two hosts, with whoever carries its packets.
+fn carried(pair: &Pair, fast_path: FastPath, xdp: Xdp) -> Result<impl Sized + 'static> {
+    let nodes = pair.nodes()?;
+    let hosts = [&pair.from, &pair.to];
+    let start = |host: &Host, node: &Node| {
+        let udp = Udp::new(node, &UdpOptions::default())?;
+        let namespace = host.namespace().clone();
+        let options =
+            ForwarderOptions::default().namespace(namespace).fast_path(fast_path).xdp(xdp);
+        let forwarder = Forwarder::start(&udp, &options)?;
+        anyhow::Ok((udp, forwarder))
+    };
+    let [(first, sender), (second, receiver)] =
+        [start(hosts[0], &nodes[0])?, start(hosts[1], &nodes[1])?];
+    let peers = vec![announce(&nodes[0], &first), announce(&nodes[1], &second)];
+    let mut ends = Vec::new();
+    for ((host, node), udp) in hosts.into_iter().zip(nodes).zip([first, second]) {
+        ends.push(End::new(host, node, udp, peers.clone())?);
+    }
+    Ok((ends, sender, receiver))
 }

@@ -54,6 +54,21 @@ pub enum ForwardError {
         source: overlay_netlink::Error,
     },
 
+    /// The programs of the fast path cannot be loaded or attached.
+    #[error("fast path: {source}{}", if .source.is_permission() { FAST_HINT } else { "" })]
+    FastPath {
+        /// The error.
+        #[from]
+        source: overlay_ebpf::Error,
+    },
+
+    /// The programs of the fast path make and read Ethernet headers, and the underlay device has none.
+    #[error("fast path: {device} is no Ethernet device")]
+    NoEthernet {
+        /// The underlay device.
+        device: IfName,
+    },
+
     /// The operating system gives no thread, or nothing to stop it by.
     #[error("{operation}: {source}")]
     Thread {
@@ -76,6 +91,9 @@ impl ForwardError {
         move |source| Self::Netlink { device, operation, source }
     }
 }
+
+const FAST_HINT: &str =
+    " (CAP_BPF and CAP_NET_ADMIN are needed, as root has them outside of any user namespace)";
 
 /// What to do about an error of the device, where that is known.
 fn hint(error: &io::Error) -> &'static str {

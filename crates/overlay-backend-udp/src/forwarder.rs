@@ -11,6 +11,7 @@ use overlay_wire::{Encapsulation, IpVersion};
 use serde::Serialize;
 
 use crate::counters::{Counters, Tallies};
+use crate::fast::{Fast, FastPath, FastPathState};
 use crate::options::ForwarderOptions;
 use crate::paths::Paths;
 use crate::socket::{Sharing, UdpSocket};
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) paths: Paths,
     pub(crate) tallies: Tallies,
     pub(crate) stop: Stop,
+    /// `None` where user space is to do it all.
+    fast: Option<Fast>,
     /// Why the device is not there.
     trouble: Mutex<Option<String>>,
 }
@@ -89,6 +92,16 @@ impl Forwarder {
             None => open(),
         }?;
         let mut forwarder = Self { shared: Arc::new(shared), threads: Vec::new() };
+        if let Some(fast) = &forwarder.shared.fast {
+            match fast.look(&forwarder.shared) {
+                Err(error) if options.fast_path == FastPath::Required => return Err(error),
+                // The state tells.
+                _ => {}
+            }
+            forwarder.spawn("udp-fast".to_owned(), 0, |shared, _| {
+                shared.fast.iter().for_each(|fast| fast.keep(shared));
+            })?;
+        }
         for index in 0..forwarder.shared.sockets.len() {
             forwarder.spawn(format!("udp-send-{index}"), index, transmit::run)?;
             forwarder.spawn(format!("udp-receive-{index}"), index, receive::run)?;
@@ -114,6 +127,19 @@ impl Forwarder {
             coalesces: sockets.iter().all(UdpSocket::coalesces),
             queues: sockets.len(),
         }
+    }
+
+    /// Whether programs in the kernel carry packets. When that changes, so does what this node
+    /// [publishes](overlay_backend::Backend::data).
+    #[must_use]
+    pub fn fast_path(&self) -> FastPathState {
+        self.shared.fast.as_ref().map_or(FastPathState::Off, Fast::describe)
+    }
+
+    /// What those programs have carried since they were attached; `None` while there are none.
+    #[must_use]
+    pub fn fast_counters(&self) -> Option<overlay_ebpf::tunnel::Counters> {
+        self.shared.fast.as_ref()?.counters()
     }
 
     /// Why there is no device at the moment, if somebody has deleted it and it could not be made again. It is tried again
@@ -158,10 +184,12 @@ impl Forwarder {
 
     fn halt(&mut self) {
         self.shared.stop.tell();
+        self.shared.tell_fast_path();
         for thread in self.threads.drain(..) {
             // A thread that has panicked has ended, too.
             let _ = thread.join();
         }
+        self.shared.fast.iter().for_each(Fast::detach);
     }
 }
 
@@ -196,6 +224,12 @@ impl Shared {
             paths: Paths::default(),
             tallies: Tallies::new(queues.into()),
             stop: Stop::new().map_err(stop)?,
+            fast: match options.fast_path {
+                FastPath::Off => None,
+                FastPath::Auto | FastPath::Required => {
+                    Some(Fast::new(udp, options.namespace.as_ref(), options.xdp)?)
+                }
+            },
             trouble: Mutex::default(),
         })
     }
@@ -208,6 +242,13 @@ impl Shared {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         if failed {
             self.stop.pause(RETRY);
+        } else {
+            self.tell_fast_path();
         }
+    }
+
+    /// The device is another one, or something was learned of a path.
+    pub(crate) fn tell_fast_path(&self) {
+        self.fast.iter().for_each(Fast::tell);
     }
 }

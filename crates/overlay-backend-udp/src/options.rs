@@ -6,6 +6,8 @@ use std::thread;
 use overlay_backend::Owner;
 use overlay_netlink::Namespace;
 
+use crate::{FastPath, Xdp};
+
 /// The most queues unless set: more threads do not find more packets.
 const MAX_QUEUES: u16 = 4;
 
@@ -22,6 +24,10 @@ pub struct ForwarderOptions {
     pub queues: Option<NonZeroU16>,
     /// The buffers of each socket.
     pub buffers: Buffers,
+    /// Whether programs in the kernel are to carry packets.
+    pub fast_path: FastPath,
+    /// Whether those take packets out of their datagrams before GRO: no unless set. It pays on network cards.
+    pub xdp: Xdp,
 }
 
 /// How much a socket may hold, in bytes. A process without privilege in the first user namespace gets no more than
@@ -57,6 +63,20 @@ impl ForwarderOptions {
         self
     }
 
+    /// The same with or without programs in the kernel.
+    #[must_use]
+    pub const fn fast_path(mut self, fast_path: FastPath) -> Self {
+        self.fast_path = fast_path;
+        self
+    }
+
+    /// The same with such programs at work before GRO, or not.
+    #[must_use]
+    pub const fn xdp(mut self, xdp: Xdp) -> Self {
+        self.xdp = xdp;
+        self
+    }
+
     /// How many queues there are to be on this machine.
     pub(crate) fn queue_count(&self) -> u16 {
         self.queues.map_or_else(|| queues_for(cores()), NonZeroU16::get)
@@ -70,6 +90,8 @@ impl Default for ForwarderOptions {
             owner: Owner::default(),
             queues: None,
             buffers: Buffers { receive: 8 << 20, send: 4 << 20 },
+            fast_path: FastPath::Auto,
+            xdp: Xdp::Off,
         }
     }
 }

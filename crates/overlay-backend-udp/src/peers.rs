@@ -38,8 +38,8 @@ pub struct Peers {
 ///
 /// It is called while the table is locked for changes, one change after another, in order.
 pub trait Mirror: std::fmt::Debug + Send + Sync {
-    /// The packets for `subnet` go to `remote` from now on.
-    fn set(&self, subnet: IpNet, remote: Remote);
+    /// The packets for these subnets go to these remotes from now on.
+    fn set(&self, entries: &[(IpNet, Remote)]);
 
     /// The subnet is nobody's any more.
     fn remove(&self, subnet: IpNet);
@@ -98,15 +98,18 @@ impl Peers {
         self.len() == 0
     }
 
-    /// Tells `mirror` everything there is, and each change from then on, until its last other owner is gone.
+    /// Tells `mirror` everything there is, and each change from then on.
     pub fn mirror_to(&self, mirror: Arc<dyn Mirror>) {
         let mut known = self.known();
-        for (remote, subnets) in known.subnets.values() {
-            for subnet in subnets {
-                mirror.set(*subnet, *remote);
-            }
-        }
+        mirror.set(&known.entries(|_| true));
         known.mirrors.push(mirror);
+    }
+
+    /// Tells all mirrors once more of the peer at `endpoint`: what they make of it may have changed.
+    pub(crate) fn tell_again(&self, endpoint: IpAddr) {
+        let known = self.known();
+        let entries = known.entries(|remote| remote.endpoint == endpoint);
+        known.mirrors.iter().for_each(|mirror| mirror.set(&entries));
     }
 
     /// Tells `mirror` nothing any more.
@@ -142,10 +145,18 @@ impl Peers {
         }
         for mirror in &known.mirrors {
             gone.iter().for_each(|subnet| mirror.remove(*subnet));
-            for subnet in &subnets {
-                remote.into_iter().for_each(|remote| mirror.set(*subnet, remote));
+            if let Some(remote) = remote {
+                let entries: Vec<_> = subnets.iter().map(|subnet| (*subnet, remote)).collect();
+                mirror.set(&entries);
             }
         }
+    }
+}
+
+impl Known {
+    fn entries(&self, of: impl Fn(&Remote) -> bool) -> Vec<(IpNet, Remote)> {
+        let peers = self.subnets.values().filter(|(remote, _)| of(remote));
+        peers.flat_map(|(to, nets)| nets.iter().map(|net| (*net, *to))).collect()
     }
 }
 
@@ -311,8 +322,8 @@ mod tests {
     struct Copy(Mutex<HashMap<IpNet, Remote>>);
 
     impl Mirror for Copy {
-        fn set(&self, subnet: IpNet, remote: Remote) {
-            self.0.lock().unwrap().insert(subnet, remote);
+        fn set(&self, entries: &[(IpNet, Remote)]) {
+            self.0.lock().unwrap().extend(entries.iter().copied());
         }
 
         fn remove(&self, subnet: IpNet) {

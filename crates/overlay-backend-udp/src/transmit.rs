@@ -295,6 +295,7 @@ impl Shared {
         while let Some(report) = socket.report() {
             if let Report::PathMtu { to, mtu } = report {
                 self.paths.learn(to, mtu, Instant::now());
+                self.tell_fast_path();
             }
         }
     }

@@ -1,0 +1,280 @@
+//! The fast path: programs in the kernel that carry what they understand, and leave the rest to the threads.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use overlay_ebpf::tunnel::{
+    AttachOptions, Attached, Format, NextHop, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
+};
+use overlay_netlink::{Ifindex, Namespace, Socket};
+use overlay_wire::{Encapsulation, IpVersion};
+
+use crate::forwarder::Shared;
+use crate::peers::{Mirror, Remote};
+use crate::{ForwardError, Udp};
+
+/// How long until what was missing is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Whether programs in the kernel are to carry packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FastPath {
+    /// Where they can be loaded and attached; user space otherwise.
+    #[default]
+    Auto,
+    /// No: user space does it all.
+    Off,
+    /// Yes: otherwise [`Forwarder::start`](crate::Forwarder::start) fails.
+    Required,
+}
+
+/// Whether programs in the kernel carry packets at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FastPathState {
+    /// They are not to.
+    Off,
+    /// They do.
+    Attached,
+    /// They cannot, and user space does it all.
+    Unavailable {
+        /// Why not, in words.
+        reason: String,
+    },
+}
+
+/// What it takes to have programs attached, whatever becomes of the device.
+#[derive(Debug)]
+pub(crate) struct Fast {
+    udp: Udp,
+    namespace: Namespace,
+    xdp: Xdp,
+    state: Mutex<State>,
+    /// Whether there is something to look at, and who waits for that.
+    news: (Mutex<bool>, Condvar),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    active: Option<Active>,
+    reason: String,
+}
+
+#[derive(Debug)]
+struct Active {
+    /// Taken off before the tables go.
+    _attached: Attached,
+    copy: Arc<Copy>,
+    /// Which of the devices of that name, counted by how often it had to be made.
+    device: u64,
+}
+
+impl Fast {
+    pub(crate) fn new(
+        udp: &Udp,
+        namespace: Option<&Namespace>,
+        xdp: Xdp,
+    ) -> Result<Self, ForwardError> {
+        let current = || {
+            let failed = ForwardError::netlink(udp.device(), "look at its network namespace");
+            Namespace::current().map_err(failed)
+        };
+        let namespace = namespace.cloned().map_or_else(current, Ok)?;
+        let news = (Mutex::new(false), Condvar::new());
+        Ok(Self { udp: udp.clone(), namespace, xdp, state: Mutex::default(), news })
+    }
+
+    /// Has the programs attached to the device as it is now, and tells them what was learned of paths.
+    pub(crate) fn look(&self, shared: &Shared) -> Result<(), ForwardError> {
+        let mut state = self.state();
+        let device = shared.device.made();
+        let holds = |active: &Active| active.device == device && !active.copy.is_wrong();
+        if !state.active.as_ref().is_some_and(holds) {
+            if let Some(old) = state.active.take() {
+                let mirror: Arc<dyn Mirror> = old.copy.clone();
+                self.udp.peers().stop_mirroring(&mirror);
+            }
+            let attached = self.attach(device);
+            self.udp.set_fast_path(attached.is_ok());
+            match attached {
+                Ok(active) => state.active = Some(active),
+                Err(error) => {
+                    state.reason = error.to_string();
+                    return Err(error);
+                }
+            }
+        }
+        if let Some(active) = &state.active {
+            let learned = shared.paths.all(Instant::now());
+            for endpoint in active.copy.learn(learned) {
+                self.udp.peers().tell_again(endpoint);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whenever there is something to look at, until the forwarder stops.
+    pub(crate) fn keep(&self, shared: &Shared) {
+        let (news, bell) = &self.news;
+        while !shared.stop.is_told() {
+            let there_is = news.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = bell.wait_timeout_while(there_is, LOOK_AGAIN, |news| !*news);
+            *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+            if !shared.stop.is_told() {
+                // What is wrong stands in the state.
+                let _ = self.look(shared);
+            }
+        }
+    }
+
+    /// There is something to look at.
+    pub(crate) fn tell(&self) {
+        *self.news.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.news.1.notify_all();
+    }
+
+    /// Takes the programs off, and leaves everything to user space.
+    pub(crate) fn detach(&self) {
+        let mut state = self.state();
+        if let Some(old) = state.active.take() {
+            let mirror: Arc<dyn Mirror> = old.copy.clone();
+            self.udp.peers().stop_mirroring(&mirror);
+        }
+        self.udp.set_fast_path(false);
+    }
+
+    pub(crate) fn describe(&self) -> FastPathState {
+        let state = self.state();
+        match &state.active {
+            Some(_) => FastPathState::Attached,
+            None => FastPathState::Unavailable { reason: state.reason.clone() },
+        }
+    }
+
+    /// What the programs have counted, if there are any.
+    pub(crate) fn counters(&self) -> Option<overlay_ebpf::tunnel::Counters> {
+        self.state().active.as_ref()?.copy.tunnel.counters().ok()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attach(&self, device: u64) -> Result<Active, ForwardError> {
+        let work = || {
+            let (tun, underlay) = self.devices()?;
+            let copy = Arc::new(Copy::load(&self.udp, tun, underlay)?);
+            // The table comes first: until then the programs would drop what they know nothing of.
+            let mirror: Arc<dyn Mirror> = copy.clone();
+            self.udp.peers().mirror_to(mirror.clone());
+            let options = AttachOptions::default().xdp(self.xdp);
+            let attached = copy.tunnel.attach(options).map_err(ForwardError::from);
+            match attached.and_then(|attached| copy.first_error().map_or(Ok(attached), Err)) {
+                Ok(attached) => Ok(Active { _attached: attached, copy, device }),
+                Err(error) => {
+                    self.udp.peers().stop_mirroring(&mirror);
+                    Err(error)
+                }
+            }
+        };
+        let failed = ForwardError::netlink(self.udp.device(), "enter its network namespace");
+        self.namespace.run(work).map_err(failed)?
+    }
+
+    /// The numbers of the TUN device and of the underlay device.
+    fn devices(&self) -> Result<(Ifindex, Ifindex), ForwardError> {
+        let failed = |device| ForwardError::netlink(device, "look for it");
+        let (tun, parent) = (self.udp.device(), self.udp.parent());
+        let mut netlink = Socket::open().map_err(failed(tun))?;
+        let device = netlink.link(&tun).map_err(failed(tun))?;
+        let underlay = netlink.link(&parent).map_err(failed(parent))?;
+        if underlay.address.is_none() {
+            return Err(ForwardError::NoEthernet { device: parent });
+        }
+        Ok((device.index.unwrap_or_default(), underlay.index.unwrap_or_default()))
+    }
+}
+
+/// The table of peers as the programs have it.
+#[derive(Debug)]
+struct Copy {
+    tunnel: Tunnel,
+    udp: Udp,
+    /// Path MTUs smaller than the device's, as inner packets have them.
+    mtus: Mutex<HashMap<IpAddr, u16>>,
+    /// An entry could not be written, so that this is no copy any more.
+    wrong: AtomicBool,
+    error: Mutex<Option<overlay_ebpf::Error>>,
+}
+
+impl Copy {
+    fn load(udp: &Udp, tun: Ifindex, underlay: Ifindex) -> Result<Self, ForwardError> {
+        let options = TunnelOptions::new(tun, underlay)
+            .name(udp.device().as_ref())
+            .local(udp.local())
+            .format(Format::Udp { port: udp.port() });
+        let options = udp.subnets().iter().fold(options, |options, net| options.subnet(*net));
+        Ok(Self {
+            tunnel: Tunnel::load(&options)?,
+            udp: udp.clone(),
+            mtus: Mutex::default(),
+            wrong: AtomicBool::new(false),
+            error: Mutex::default(),
+        })
+    }
+
+    fn is_wrong(&self) -> bool {
+        self.wrong.load(Ordering::Relaxed)
+    }
+
+    fn first_error(&self) -> Option<ForwardError> {
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.take().map(ForwardError::from)
+    }
+
+    fn check(&self, done: Result<(), overlay_ebpf::Error>) {
+        if let Err(error) = done {
+            self.wrong.store(true, Ordering::Relaxed);
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
+    /// Takes in what is known of paths, and returns the endpoints for which that is news.
+    fn learn(&self, learned: Vec<(IpAddr, u32)>) -> Vec<IpAddr> {
+        let overhead = Encapsulation::IpInUdp.overhead(IpVersion::of(self.udp.local()));
+        let inner = |mtu: u32| u16::try_from(mtu.saturating_sub(overhead)).unwrap_or(u16::MAX);
+        let now: HashMap<_, _> = learned.into_iter().map(|(to, mtu)| (to, inner(mtu))).collect();
+        let mut mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news: Vec<_> =
+            now.iter().filter(|(to, mtu)| mtus.get(to) != Some(mtu)).map(|(to, _)| *to).collect();
+        news.extend(mtus.keys().filter(|to| !now.contains_key(to)));
+        *mtus = now;
+        news
+    }
+
+    fn entry(&self, remote: Remote) -> TunnelRemote {
+        use overlay_backend::Backend;
+        let full = u16::try_from(self.udp.mtu()).unwrap_or(u16::MAX);
+        let mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
+        let mtu = mtus.get(&remote.endpoint).map_or(full, |mtu| full.min(*mtu));
+        let next_hop =
+            if self.udp.is_on_link(remote.endpoint) { NextHop::OnLink } else { NextHop::Routed };
+        TunnelRemote::new(remote.endpoint, mtu).next_hop(next_hop).fast(remote.fast_path)
+    }
+}
+
+impl Mirror for Copy {
+    fn set(&self, entries: &[(IpNet, Remote)]) {
+        let entries: Vec<_> = entries.iter().map(|(net, to)| (*net, self.entry(*to))).collect();
+        self.check(self.tunnel.set_peers(entries.iter().map(|(net, to)| (*net, to))));
+    }
+
+    fn remove(&self, subnet: IpNet) {
+        self.check(self.tunnel.remove_peer(subnet).map(drop));
+    }
+}
