@@ -10,9 +10,9 @@ use overlay_benches::{Contest, Place, Spread, contests, iproute2_version, size, 
 /// Measures, the contestants of each contest taking turns, and prints tables.
 #[derive(Parser)]
 struct Arguments {
-    /// Only these contests: checksum, encapsulate, decapsulate, encapsulate-all, decapsulate-all, add, dump, delete,
-    /// gateways, many-gateways, swing, vxlan, no-op, move, sqlite-create, etcd-acquire,
-    /// tcp-whole, tcp-segmented, tcp-segmented-4, datagrams, round-trip
+    /// Only these contests: checksum, encapsulate, decapsulate, encapsulate-all, decapsulate-all, segment, coalesce, add,
+    /// dump, delete, gateways, many-gateways, swing, vxlan, no-op, move, sqlite-create, etcd-acquire, tcp-whole,
+    /// tcp-segmented, tcp-segmented-4, datagrams, round-trip
     only: Vec<String>,
     /// How often each contestant runs
     #[arg(long, default_value_t = 7)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use overlay_backend_udp::FastPath;
 use overlay_wire::IpVersion;
 
 use crate::join::{Joined, Kind};
@@ -25,13 +26,19 @@ use crate::setup::{Setup, Underlay};
 /// proves it with pings, measures it, and cleans up.
 ///
 /// The hosts are network namespaces of this program alone: it needs no root, touches nothing of this
-/// machine's network, and leaves nothing behind.
+/// machine's network, and leaves nothing behind. For root it also shows what programs in the kernel
+/// carry.
 #[derive(Parser)]
 #[command(name = "two-node", version)]
 struct Options {
     /// The backend to join the hosts by.
     #[arg(long, value_enum, default_value_t = Backends::All)]
     backend: Backends,
+
+    /// Who carries the packets of the udp backend: programs in the kernel, which takes root, threads in user space, or
+    /// one after the other.
+    #[arg(long, value_enum, default_value_t = DataPath::Auto)]
+    data_path: DataPath,
 
     /// How the hosts are connected: by a switch, or by a router between two networks.
     #[arg(long, value_enum, default_value_t = Underlay::Switched)]
@@ -62,16 +69,41 @@ const INTERRUPTED: u8 = 130;
 enum Backends {
     Vxlan,
     HostGw,
+    Udp,
     All,
 }
 
-impl Backends {
-    const fn kinds(self) -> &'static [Kind] {
-        match self {
-            Self::Vxlan => &[Kind::Vxlan],
-            Self::HostGw => &[Kind::HostGw],
-            Self::All => &[Kind::Vxlan, Kind::HostGw],
+/// Who carries the packets of the udp backend.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DataPath {
+    /// Both in turn where that is allowed, threads otherwise.
+    Auto,
+    /// Programs in the kernel.
+    Ebpf,
+    /// Threads in user space.
+    User,
+}
+
+impl Options {
+    /// What the hosts are joined by, in turn. Only `root` may load programs into the kernel.
+    fn kinds(&self, root: bool) -> Vec<Kind> {
+        let udp: &[Kind] = match self.data_path {
+            DataPath::User => &[Kind::Udp(FastPath::Off)],
+            DataPath::Ebpf => &[Kind::Udp(FastPath::Required)],
+            DataPath::Auto if root => &[Kind::Udp(FastPath::Off), Kind::Udp(FastPath::Required)],
+            DataPath::Auto => &[Kind::Udp(FastPath::Off)],
+        };
+        match self.backend {
+            Backends::Vxlan => vec![Kind::Vxlan],
+            Backends::HostGw => vec![Kind::HostGw],
+            Backends::Udp => udp.to_vec(),
+            Backends::All => [&[Kind::Vxlan, Kind::HostGw], udp].concat(),
         }
+    }
+
+    /// Whether programs are to be loaded into the kernel if this user may, which takes them outside of user namespaces.
+    fn wants_programs(&self) -> bool {
+        self.data_path != DataPath::User && matches!(self.backend, Backends::Udp | Backends::All)
     }
 }
 
@@ -96,7 +128,11 @@ fn main() -> ExitCode {
 /// Succeeds if every supported backend answered every ping.
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Before anything else: a program with threads cannot enter a user namespace.
-    overlay_lab::enter().context("cannot make a network of one's own")?;
+    let root = options.wants_programs() && overlay_lab::enter_as_root().is_ok();
+    if !root {
+        overlay_lab::enter().context("cannot make a network of one's own")?;
+    }
+    let kinds = options.kinds(root);
     let interrupted = on_interrupt()?;
     let progress = |line: &str| {
         if options.json {
@@ -109,7 +145,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let setup = Setup::build(options.underlay)?;
     progress(&setup.picture());
     if options.dry_run {
-        return dry_run(options, &setup);
+        return dry_run(&kinds, &setup);
     }
 
     let duration = Duration::from_secs_f64(options.seconds);
@@ -119,7 +155,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let row = measure::direct(&setup, version, duration)?;
         progress(&row.summary());
         report.direct.push(row);
-        for kind in options.backend.kinds() {
+        for kind in &kinds {
             if interrupted.try_recv().is_ok() {
                 eprintln!("two-node: interrupted; everything is cleaned up");
                 return Ok(ExitCode::from(INTERRUPTED));
@@ -138,7 +174,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         say(format_args!("\n{}", report.table()));
     }
     if options.keep {
-        return Ok(if keep(options, &setup, &interrupted)? { code } else { ExitCode::FAILURE });
+        return Ok(if keep(&kinds, &setup, &interrupted)? { code } else { ExitCode::FAILURE });
     }
     Ok(code)
 }
@@ -161,13 +197,14 @@ fn join_and_measure(
     }
     setup.set_container_mtu(joined.mtu())?;
     let row = measure(setup, kind.name(), version, duration)?;
+    joined.carried().iter().for_each(|line| progress(line));
     joined.clear()?;
     Ok(row)
 }
 
-fn dry_run(options: &Options, setup: &Setup) -> anyhow::Result<ExitCode> {
+fn dry_run(kinds: &[Kind], setup: &Setup) -> anyhow::Result<ExitCode> {
     for version in IpVersion::ALL {
-        for kind in options.backend.kinds() {
+        for kind in kinds {
             say(format_args!("\n== {}, {version}", kind.name()));
             match Joined::prepare(setup, *kind, version)? {
                 Ok(mut joined) => say(joined.commands()?),
@@ -180,14 +217,10 @@ fn dry_run(options: &Options, setup: &Setup) -> anyhow::Result<ExitCode> {
 
 /// Leaves the hosts joined by the first backend that works, for both families, until it is
 /// interrupted. False where none works.
-fn keep(
-    options: &Options,
-    setup: &Setup,
-    interrupted: &mpsc::Receiver<()>,
-) -> anyhow::Result<bool> {
+fn keep(kinds: &[Kind], setup: &Setup, interrupted: &mpsc::Receiver<()>) -> anyhow::Result<bool> {
     let mut kept = Vec::new();
     for version in IpVersion::ALL {
-        for kind in options.backend.kinds() {
+        for kind in kinds {
             let Ok(mut joined) = Joined::prepare(setup, *kind, version)? else { continue };
             if joined.apply()?.is_ok() {
                 say(format_args!("joined by {}, {version}", kind.name()));

@@ -7,10 +7,11 @@
 use std::error::Error;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::path::Path;
 
 use overlay_wire::arp::ArpHeader;
-use overlay_wire::checksum::PseudoHeader;
+use overlay_wire::checksum::{Checksum, PseudoHeader};
 use overlay_wire::ethernet::{EtherType, EthernetHeader};
 use overlay_wire::geneve::{self, GeneveHeader, GeneveOption, GeneveOptions};
 use overlay_wire::gre::GreHeader;
@@ -18,13 +19,15 @@ use overlay_wire::gue::{self, GueContent, GueHeader};
 use overlay_wire::icmp::{self, IcmpError};
 use overlay_wire::icmpv4::Icmpv4Header;
 use overlay_wire::icmpv6::Icmpv6Header;
-use overlay_wire::ip::{Ecn, IpProtocol};
+use overlay_wire::ip::{Ecn, IpPacket, IpProtocol};
 use overlay_wire::ipv4::Ipv4Header;
 use overlay_wire::ipv6::Ipv6Header;
 use overlay_wire::ipv6::extension::{FragmentHeader, Ipv6Option, OptionsHeader};
 use overlay_wire::ndp::{self, NeighbourHeader, NeighbourMessage};
+use overlay_wire::segment::{MAX_HEADER_LEN, Segments};
 use overlay_wire::tcp::{TcpFlags, TcpHeader};
 use overlay_wire::udp::UdpHeader;
+use overlay_wire::virtio_net::{ChecksumState, Gso, GsoKind, VirtioNetHeader};
 use overlay_wire::vlan::VlanHeader;
 use overlay_wire::vxlan::{self, GroupPolicy, VxlanHeader};
 use overlay_wire::vxlan_gpe::{self, NextProtocol, VxlanGpeHeader};
@@ -70,6 +73,7 @@ fn seeds() -> Result<Vec<Seed>> {
         icmp_messages,
         tunnels,
         round_trips,
+        segments,
         dissections,
         checksums,
     ] {
@@ -351,6 +355,74 @@ fn round_trips() -> Result<Vec<Seed>> {
         seed(ROUND, "gue", round([5, 0, 0, 0x40, 0, 64, 0, 0], &inner4)),
         seed(ROUND, "geneve", round([6, 0x80, 0, 0, 0, 64, 0, 0], &frame)),
     ])
+}
+
+/// A virtio header and a packet to be segmented; and its segments, each behind its length.
+fn segments() -> Result<Vec<Seed>> {
+    const SEGMENT: &[&str] = &["segment"];
+    const COALESCE: &[&str] = &["coalesce"];
+    let timestamps = b"\x01\x01\x08\x0a\0\0\0\x01\0\0\0\x02";
+    let all = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN | TcpFlags::CWR;
+    let tcp = TcpHeader {
+        src_port: 40_000,
+        dst_port: 443,
+        sequence: u32::MAX - 10,
+        acknowledgment: 77,
+        flags: all,
+        window: 512,
+        urgent: 0,
+        options: timestamps,
+    };
+    let payload = b"one, two, three, four, five, six, seven";
+    let mut seeds = Vec::new();
+    let mut add = |name: &'static str, ip_len: usize, kind, packet: Vec<u8>| -> Result<()> {
+        let offset = if kind == GsoKind::Udp { 6 } else { 16 };
+        let size = NonZeroU16::new(12).ok_or("no size")?;
+        let header_len = (packet.len() - payload.len()) as u16;
+        let header = VirtioNetHeader {
+            checksum: ChecksumState::Needed { start: ip_len as u16, offset },
+            gso: Some(Gso { kind, ecn: kind != GsoKind::Udp, header_len, size }),
+        };
+        let mut packet = packet;
+        let place = ip_len + usize::from(offset);
+        let ip = IpPacket::parse(&packet)?;
+        let protocol = ip.upper_layer()?.protocol;
+        let len = (packet.len() - ip_len) as u32;
+        let sum = !Checksum::new().pseudo_header(&ip.pseudo_header(), protocol, len).finish();
+        packet[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+        seeds.push(seed(SEGMENT, name, [&header.to_bytes()[..], &packet].concat()));
+        let segments = Segments::new(&header, &packet)?;
+        let mut bytes = vec![0];
+        for index in 0..segments.count() {
+            let mut headers = [0; MAX_HEADER_LEN];
+            let payload = segments.write(index, &mut headers).ok_or("no such segment")?;
+            let segment = [&headers[..segments.header_len()], payload].concat();
+            bytes.extend((segment.len() as u16).to_be_bytes());
+            bytes.extend(segment);
+        }
+        seeds.push(seed(COALESCE, name, bytes));
+        Ok(())
+    };
+    for (name, addresses, kind) in [
+        ("tcp-ipv4", &ADDRESSES[0], GsoKind::TcpV4),
+        ("tcp-ipv6", &ADDRESSES[1], GsoKind::TcpV6),
+        ("udp-ipv4", &ADDRESSES[0], GsoKind::Udp),
+        ("udp-ipv6", &ADDRESSES[1], GsoKind::Udp),
+    ] {
+        let (protocol, upper) = match kind {
+            GsoKind::Udp => (IpProtocol::UDP, udp_datagram(Some(addresses), payload)?),
+            _ => {
+                let bytes = with(tcp.header_len(), payload, |bytes| tcp.emit(bytes, addresses))?;
+                (IpProtocol::TCP, bytes)
+            }
+        };
+        let (len, packet) = match addresses {
+            PseudoHeader::V4 { .. } => (20, ipv4(Ipv4Header::new(V4.0, V4.1, protocol), &upper)?),
+            PseudoHeader::V6 { .. } => (40, ipv6(Ipv6Header::new(V6.0, V6.1, protocol), &upper)?),
+        };
+        add(name, len, kind, packet)?;
+    }
+    Ok(seeds)
 }
 
 /// Two bytes say what the packet begins with.

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 pub use lease::{lease_attributes, network_config};
 pub use wire::{
-    checksum, dissect, encapsulate, ethernet, etherparse_ip, etherparse_link, etherparse_transport,
-    geneve, gre, gue, icmp, ip_in_ip, ipv4, ipv6, tcp, udp, vxlan,
+    checksum, coalesce, dissect, encapsulate, ethernet, etherparse_ip, etherparse_link,
+    etherparse_transport, geneve, gre, gue, icmp, ip_in_ip, ipv4, ipv6, segment, tcp, udp, vxlan,
 };
 
 #[cfg(fuzzing)]
@@ -46,6 +46,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ip_in_ip", run: ip_in_ip },
     Target { name: "dissect", run: dissect },
     Target { name: "encapsulate", run: encapsulate },
+    Target { name: "segment", run: segment },
+    Target { name: "coalesce", run: coalesce },
     Target { name: "checksum", run: checksum },
     Target { name: "etherparse_link", run: etherparse_link },
     Target { name: "etherparse_ip", run: etherparse_ip },

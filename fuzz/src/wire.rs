@@ -4,6 +4,7 @@
 //! again over other bytes, and has to read the same then; input that is as we would write it has to come back bit by bit.
 
 mod checksum;
+mod coalesce;
 mod dissect;
 mod encapsulate;
 mod ethernet;
@@ -15,11 +16,13 @@ mod icmp;
 mod ip;
 mod ipv4;
 mod ipv6;
+mod segment;
 mod tcp;
 mod udp;
 mod vxlan;
 
 pub use self::checksum::checksum;
+pub use self::coalesce::coalesce;
 pub use self::dissect::dissect;
 pub use self::encapsulate::encapsulate;
 pub use self::ethernet::ethernet;
@@ -31,6 +34,7 @@ pub use self::icmp::icmp;
 pub use self::ip::ip_in_ip;
 pub use self::ipv4::ipv4;
 pub use self::ipv6::ipv6;
+pub use self::segment::segment;
 pub use self::tcp::tcp;
 pub use self::udp::udp;
 pub use self::vxlan::vxlan;

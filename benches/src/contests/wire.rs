@@ -6,6 +6,7 @@ mod encapsulate;
 mod formats;
 mod others;
 mod ring;
+mod segment;
 
 use std::net::Ipv4Addr;
 
@@ -27,6 +28,9 @@ const BATCH: u32 = 64;
 /// Bytes of inner packets.
 const SIZES: &[usize] = &[64, 1_400, 9_000];
 
+/// Bytes of the largest packet whose segments leave in one send, through a tunnel over UDP and IPv4 with an inner MTU of 1,472.
+const GSO_MAX_SIZE: usize = 62_532;
+
 /// A contest about packets, which needs no kernel.
 #[derive(Clone, Copy)]
 pub struct PacketContest {
@@ -41,7 +45,7 @@ pub struct PacketContest {
 }
 
 /// All of them.
-pub const ALL: [PacketContest; 5] = [
+pub const ALL: [PacketContest; 7] = [
     PacketContest {
         id: "checksum",
         sizes: &[20, 64, 1_450, 65_536],
@@ -61,6 +65,18 @@ pub const ALL: [PacketContest; 5] = [
         sizes: SIZES,
         usual: 1_400,
         of: formats::decapsulation_of_all,
+    },
+    PacketContest {
+        id: "segment",
+        sizes: &[GSO_MAX_SIZE],
+        usual: GSO_MAX_SIZE,
+        of: segment::segmenting,
+    },
+    PacketContest {
+        id: "coalesce",
+        sizes: &[GSO_MAX_SIZE],
+        usual: GSO_MAX_SIZE,
+        of: segment::coalescing,
     },
 ];
 

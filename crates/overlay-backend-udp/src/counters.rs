@@ -208,7 +208,7 @@ impl Tally {
     }
 
     /// Packets were not carried.
-    pub(crate) fn drop(&self, reason: DropReason, packets: usize) {
+    pub(crate) fn dropped(&self, reason: DropReason, packets: usize) {
         if let Some(count) = self.drops.get(reason as usize) {
             count.add(packets as u64);
         }
@@ -278,7 +278,7 @@ mod tests {
     fn each_reason_has_a_place_and_a_name_of_its_own() {
         let tally = Tallies::new(2);
         for (number, reason) in DropReason::ALL.into_iter().enumerate() {
-            tally.transmit[number % 2].drop(reason, number + 1);
+            tally.transmit[number % 2].dropped(reason, number + 1);
         }
         let counters = tally.sum();
         for (number, (reason, count)) in counters.drops.iter().enumerate() {

@@ -8,6 +8,7 @@ mod bucket;
 mod control;
 mod counters;
 mod data;
+mod departure;
 mod error;
 mod fast;
 mod forwarder;

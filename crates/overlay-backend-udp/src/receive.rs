@@ -68,10 +68,10 @@ fn take(
     received: Datagrams,
 ) {
     if received.is_cut {
-        return tally.drop(DropReason::Truncated, 1);
+        return tally.dropped(DropReason::Truncated, 1);
     }
     if received.len == 0 {
-        return tally.drop(DropReason::Malformed, 1);
+        return tally.dropped(DropReason::Malformed, 1);
     }
     let mut ranges = datagrams(received.len, received.each);
     let (mut packets, mut bytes) = (0, 0);
@@ -84,7 +84,7 @@ fn take(
                 .judge(packet, received.ecn)
                 .and_then(|()| coalescer.push(buffer, range).map_err(|_| DropReason::Malformed));
             if let Err(reason) = judged {
-                tally.drop(reason, 1);
+                tally.dropped(reason, 1);
             }
         }
         drop(judge);
@@ -95,7 +95,7 @@ fn take(
                     packets += packet.packets();
                     bytes += packet.pieces().map(|piece| piece.len()).sum::<usize>();
                 }
-                Err(reason) => tally.drop(reason, packet.packets()),
+                Err(reason) => tally.dropped(reason, packet.packets()),
             }
         }
         coalescer.clear();
@@ -108,12 +108,17 @@ fn take(
 /// One packet, or several that have become one, in one system call.
 fn write(queue: &Queue, buffer: &[u8], packet: &Coalesced<'_>) -> Result<(), DropReason> {
     let header = packet.header().to_bytes();
-    let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS + 1];
-    let payloads = packet.pieces().map(|piece| buffer.get(piece).unwrap_or_default());
-    let all = std::iter::once(&header[..]).chain(payloads);
-    pieces.iter_mut().zip(all).for_each(|(to, piece)| *to = IoSlice::new(piece));
-    let pieces = pieces.get(..=packet.packets()).unwrap_or_default();
-    queue.write(pieces).map_err(|errno| match errno {
+    let mut payloads = packet.pieces().map(|piece| buffer.get(piece).unwrap_or_default());
+    let result = if packet.packets() == 1 {
+        let alone = payloads.next().unwrap_or_default();
+        queue.write(&[IoSlice::new(&header), IoSlice::new(alone)])
+    } else {
+        let mut pieces = [IoSlice::new(&header); MAX_SEGMENTS + 1];
+        let behind = pieces.iter_mut().skip(1);
+        behind.zip(payloads).for_each(|(to, payload)| *to = IoSlice::new(payload));
+        queue.write(pieces.get(..=packet.packets()).unwrap_or_default())
+    };
+    result.map_err(|errno| match errno {
         Errno::IO | Errno::BADFD | Errno::NODEV | Errno::NXIO => DropReason::DeviceDown,
         _ => DropReason::DeviceRefused,
     })

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::answer::Answers;
 use crate::batch::{Batch, MAX_TRAIN};
 use crate::counters::{DropReason, Tally};
+use crate::departure::{Departure, Verdict, reason};
 use crate::forwarder::Shared;
 use crate::socket::{MAX_SEGMENTS, Report, UdpSocket};
 use crate::tun::{HEADER_LEN, Queue, is_gone};
@@ -22,8 +23,6 @@ use crate::tun::{HEADER_LEN, Queue, is_gone};
 const MAX_READ: usize = 65_536;
 /// Room for packets that wait, and for one more.
 const BUFFER: usize = 4 * MAX_READ;
-/// How often a send is tried again that failed because of what an earlier one met with.
-const TRIES: usize = 3;
 
 /// Carries what one queue of the device gives, until it is told to stop.
 pub(crate) fn run(shared: &Shared, index: usize) {
@@ -110,7 +109,7 @@ impl Transmit<'_> {
         self.tally.super_packets.add(1);
         let at = batch.end();
         let Ok((virtio, _)) = VirtioNetHeader::parse(virtio) else {
-            return self.tally.drop(DropReason::Unsendable, 1);
+            return self.tally.dropped(DropReason::Unsendable, 1);
         };
         if virtio.gso.is_some() {
             self.depart(buffer, batch);
@@ -120,7 +119,7 @@ impl Transmit<'_> {
         }
         let packet = buffer.get_mut(at..at + len).unwrap_or_default();
         if complete_checksum(&virtio, packet).is_err() {
-            return self.tally.drop(DropReason::Unsendable, 1);
+            return self.tally.dropped(DropReason::Unsendable, 1);
         }
         let Some((to, ecn)) = self.destination(packet, 1) else { return };
         if !batch.admits(to, ecn, len, self.socket.max_segments().min(MAX_SEGMENTS)) {
@@ -132,28 +131,33 @@ impl Transmit<'_> {
     /// Sends the packets that wait.
     fn depart(&mut self, buffer: &[u8], batch: &mut Batch) {
         let Some((to, ecn, range, each)) = batch.waiting() else { return };
-        let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
-        let packets = buffer.get(range).unwrap_or_default().chunks(each);
-        let count = packets.len().min(MAX_SEGMENTS);
-        pieces.iter_mut().zip(packets).for_each(|(to, packet)| *to = IoSlice::new(packet));
-        let pieces = pieces.get(..count).unwrap_or_default();
-        self.send(Train { to, ecn, pieces, per: 1, each });
+        let bytes = buffer.get(range).unwrap_or_default();
+        if bytes.len() == each {
+            self.send(Train { to, ecn, pieces: &[IoSlice::new(bytes)], per: 1, each });
+        } else {
+            let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
+            let packets = bytes.chunks(each.max(1));
+            let count = packets.len();
+            pieces.iter_mut().zip(packets).for_each(|(to, packet)| *to = IoSlice::new(packet));
+            let pieces = pieces.get(..count).unwrap_or_default();
+            self.send(Train { to, ecn, pieces, per: 1, each });
+        }
         batch.depart();
     }
 
     /// Sends the segments of a packet, with their payloads where they are.
     fn segment(&mut self, virtio: &VirtioNetHeader, packet: &[u8], headers: &mut [u8]) {
         let Ok(segments) = Segments::new(virtio, packet) else {
-            return self.tally.drop(DropReason::Unsendable, 1);
+            return self.tally.dropped(DropReason::Unsendable, 1);
         };
         let Some((to, ecn)) = self.destination(packet, segments.count()) else { return };
         let each = segments.segment_len();
-        let most = (MAX_TRAIN / each).clamp(1, MAX_SEGMENTS);
+        let most = (MAX_TRAIN / each.max(1)).clamp(1, MAX_SEGMENTS);
         let mut next = 0;
         while next < segments.count() {
             let mut pieces = [IoSlice::new(&[]); 2 * MAX_SEGMENTS];
             let first = next;
-            let rooms = headers.chunks_mut(segments.header_len());
+            let rooms = headers.chunks_mut(segments.header_len().max(1));
             for (pair, header) in pieces.as_chunks_mut::<2>().0.iter_mut().zip(rooms).take(most) {
                 let Some(payload) = segments.write(next, header) else { break };
                 *pair = [IoSlice::new(header), IoSlice::new(payload)];
@@ -161,7 +165,7 @@ impl Transmit<'_> {
             }
             if next == first {
                 // There are as many as it says; were there fewer, it would never end.
-                return self.tally.drop(DropReason::Unsendable, segments.count() - next);
+                return self.tally.dropped(DropReason::Unsendable, segments.count() - next);
             }
             let pieces = pieces.get(..2 * (next - first)).unwrap_or_default();
             self.send(Train { to, ecn, pieces, per: 2, each });
@@ -172,7 +176,7 @@ impl Transmit<'_> {
     /// nowhere, that has been counted and told.
     fn destination(&mut self, bytes: &[u8], count: usize) -> Option<(IpAddr, Ecn)> {
         let Ok(packet) = IpPacket::parse(bytes) else {
-            self.tally.drop(DropReason::Unsendable, count);
+            self.tally.dropped(DropReason::Unsendable, count);
             return None;
         };
         let dst = packet.dst();
@@ -181,68 +185,48 @@ impl Transmit<'_> {
             return Some((remote.endpoint, packet.ecn()));
         }
         if is_group(dst) {
-            self.tally.drop(DropReason::Group, count);
+            self.tally.dropped(DropReason::Group, count);
         } else {
-            self.tally.drop(DropReason::NoPeer, count);
+            self.tally.dropped(DropReason::NoPeer, count);
             self.tell(IcmpError::NetworkUnreachable, bytes);
         }
         None
     }
 
-    /// Sends a train: at once, or in as many parts as the kernel, the devices and the path to the peer make necessary. No
-    /// datagram is lost to finding out what they take.
+    /// Sends a train, or counts and tells what becomes of it.
     fn send(&mut self, train: Train<'_>) {
         let Train { to, ecn, each, .. } = train;
+        let last = bytes_of(train.part(train.count().saturating_sub(1), 1));
+        let mut departure = Departure::new(train.count(), each, last);
         let mut limit = self.limit(to);
-        let mut next = 0;
-        let mut tries = 0;
-        // Whether what follows goes one by one, and why: because of an error that one datagram alone does not meet with,
-        // or because some of them do not fit.
-        let mut alone = each > limit;
-        let mut refusal = None;
+        // One answer for all of them.
         let mut is_told = false;
-        while next < train.count() {
-            let most = if alone { 1 } else { self.socket.max_segments().min(MAX_TRAIN / each) };
-            let count = most.clamp(1, train.count() - next);
-            let part = train.part(next, count);
-            let len = bytes_of(part);
-            if count == 1 && len > limit {
-                self.send_too_big(train, part, limit, &mut is_told);
-                next += 1;
+        while let Some(part) = departure.part(self.socket.max_segments(), limit) {
+            let pieces = train.part(part.first, part.count);
+            if part.count == 1 && part.len > limit {
+                self.send_too_big(train, pieces, limit, &mut is_told);
+                departure.done(part);
                 continue;
             }
-            let each = u16::try_from(each).ok().filter(|_| count > 1);
-            match self.socket.send(to, ecn, part, each) {
-                Ok(()) => {
-                    self.tally.train(count, len);
-                    next += count;
-                    tries = 0;
-                    if let Some(errno) = refusal.take() {
-                        self.socket.step_down(errno);
-                        alone = false;
-                    }
+            let segment = u16::try_from(each).ok().filter(|_| part.count > 1);
+            let result = self.socket.send(to, ecn, pieces, segment);
+            match departure.tried(part, result) {
+                Verdict::Left => self.tally.train(part.count, part.len),
+                Verdict::LeftAlone(refusal) => {
+                    self.tally.train(part.count, part.len);
+                    self.socket.step_down(refusal);
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::MSGSIZE) if count > 1 => alone = true,
-                Err(errno @ (Errno::IO | Errno::INVAL)) if count > 1 => {
-                    refusal = Some(errno);
-                    alone = true;
-                }
-                Err(errno) if is_of_the_path(errno) && tries < TRIES => {
-                    // Perhaps it is about a datagram that was sent before.
-                    tries += 1;
+                Verdict::Again => {}
+                Verdict::Listen => {
                     self.shared.hear(self.socket);
                     limit = self.limit(to);
                 }
-                Err(errno) => {
-                    let reason = reason(errno);
-                    self.tally.drop(reason, count);
-                    if reason == DropReason::Unreachable && !is_told {
-                        is_told = true;
-                        self.tell(IcmpError::HostUnreachable, beginning(part, &mut [0; MAX_LEN]));
+                Verdict::Lost(reason) => {
+                    self.tally.dropped(reason, part.count);
+                    if reason == DropReason::Unreachable && !std::mem::replace(&mut is_told, true) {
+                        let mut room = [0; MAX_LEN];
+                        self.tell(IcmpError::HostUnreachable, beginning(pieces, &mut room));
                     }
-                    next += count;
-                    tries = 0;
                 }
             }
         }
@@ -267,11 +251,11 @@ impl Transmit<'_> {
         if may_fragment || len <= least as usize {
             match self.socket.send_fragmented(train.to, train.ecn, part) {
                 Ok(()) => self.tally.train(1, len),
-                Err(errno) => self.tally.drop(reason(errno), 1),
+                Err(errno) => self.tally.dropped(reason(errno), 1),
             }
             return;
         }
-        self.tally.drop(DropReason::TooBig, 1);
+        self.tally.dropped(DropReason::TooBig, 1);
         if !std::mem::replace(is_told, true) {
             let mtu = u32::try_from(limit).unwrap_or(u32::MAX).max(least);
             self.tell(IcmpError::PacketTooBig { mtu }, original);
@@ -307,36 +291,6 @@ fn beginning<'r>(pieces: &[IoSlice<'_>], room: &'r mut [u8]) -> &'r [u8] {
     let len = bytes_of(pieces).min(room.len());
     room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     room.get(..len).unwrap_or_default()
-}
-
-/// Whether an error may be one that the path to this or another peer has reported.
-const fn is_of_the_path(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::MSGSIZE
-            | Errno::CONNREFUSED
-            | Errno::HOSTUNREACH
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::NONET
-            | Errno::OPNOTSUPP
-            | Errno::NOPROTOOPT
-            | Errno::PROTO
-            | Errno::ACCESS
-    )
-}
-
-const fn reason(errno: Errno) -> DropReason {
-    match errno {
-        Errno::MSGSIZE => DropReason::TooBig,
-        Errno::CONNREFUSED
-        | Errno::HOSTUNREACH
-        | Errno::NETUNREACH
-        | Errno::HOSTDOWN
-        | Errno::NONET => DropReason::Unreachable,
-        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::Congested,
-        _ => DropReason::Refused,
-    }
 }
 
 fn is_group(address: IpAddr) -> bool {

@@ -1,5 +1,6 @@
 //! A host: a network namespace held by a file descriptor.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
@@ -13,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::enter::{in_user_namespace, unshare_network};
 use crate::error::{Error, Result};
-use crate::{links, offload, sysctl};
+use crate::{links, offload, sys, sysctl};
 
 /// What a new host starts with, so that it behaves the same on every machine: a new namespace
 /// otherwise inherits some of this from the machine, and waits for duplicate address detection or
@@ -302,6 +303,17 @@ impl Host {
         self.try_run(|| offload::set(device, feature, on))?.map_err(|error| {
             Error::io("switch feature", self.object(&format!("{device} {feature}")), error)
         })
+    }
+
+    /// Makes a TUN device, whose packets are read from and written to the file: one IP packet each time, and nothing else.
+    /// It is gone when the file is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there is a device of that name, or the machine has no `/dev/net/tun`.
+    pub fn tun(&self, device: &str) -> Result<File> {
+        let tun = self.try_run(|| sys::open_tun(device))?;
+        tun.map(File::from).map_err(|error| Error::io("make", self.object(device), error))
     }
 
     pub(crate) fn object(&self, device: &str) -> String {

@@ -16,6 +16,7 @@ mod sys;
 mod sysctl;
 mod throughput;
 mod topology;
+mod transmit;
 mod wire;
 
 pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};
@@ -29,4 +30,5 @@ pub use require::{REQUIRE, cannot_run};
 pub use snapshot::Snapshot;
 pub use throughput::{Throughput, throughput, throughput_of};
 pub use topology::{Switch, connect};
+pub use transmit::transmit;
 pub use wire::{Wire, WireConfig, WireStats};

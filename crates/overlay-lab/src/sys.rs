@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
@@ -151,6 +152,17 @@ fn interface_ioctl(name: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<i
     // SAFETY: `request` and what it points to outlive the call.
     let code = unsafe { libc::ioctl(socket.as_raw_fd(), name, std::ptr::from_mut(request)) };
     if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
+}
+
+/// Makes a TUN device in the calling thread's namespace: one IP packet per read and write, and nothing else.
+pub(crate) fn open_tun(device: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    let mut request = interface_request(device)?;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: `request` outlives the call.
+    let code = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
 }
 
 /// A message, and what the kernel tells about it.

@@ -232,6 +232,14 @@ impl<D: DeviceRef> Link<D> {
                 if let Some(namespace) = self.namespace.map(namespace) {
                     common.push_str(&namespace);
                 }
+                if self.kind == LinkKind::Tun {
+                    // Not netlink's to create, nor `ip link`'s.
+                    let rest = alias.unwrap_or_default();
+                    return format!(
+                        "ip tuntap add dev {0} mode tun\nip link set dev {0}{common}{rest}{up}",
+                        self.name
+                    );
+                }
                 if self.up == Some(true) {
                     common.push_str(up);
                 }
@@ -251,7 +259,7 @@ impl<D: DeviceRef> Link<D> {
                 }
                 common.push_str(up);
                 match &self.kind {
-                    LinkKind::Device => {}
+                    LinkKind::Device | LinkKind::Tun => {}
                     kind => common.push_str(&format!(" type {}", kind.words())),
                 }
                 match self.index {

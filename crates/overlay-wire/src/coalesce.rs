@@ -67,6 +67,9 @@ use crate::{ipv4, ipv6, udp};
 /// Bytes of the longest packet that is made.
 pub const MAX_LEN: usize = 65_535;
 
+/// How many datagrams of UDP become one at most: what every kernel takes from a TUN device (`UDP_MAX_SEGMENTS`).
+pub const MAX_DATAGRAMS: usize = 64;
+
 /// How many flows may be interleaved. With more of them, the one that began first is not continued.
 pub const MAX_FLOWS: usize = 8;
 
@@ -195,6 +198,7 @@ struct Open {
     first: Range<usize>,
     /// Bytes of payload in each packet.
     size: usize,
+    packets: usize,
     /// Bytes of the one packet so far.
     len: usize,
     /// Whether the checksums of the first packet have been verified.
@@ -460,6 +464,7 @@ impl Open {
             transport: candidate.transport,
             first: candidate.range.clone(),
             size: candidate.payload_len,
+            packets: 1,
             len: candidate.bytes.len(),
             is_verified: false,
             next_sequence: candidate.sequence.wrapping_add(candidate.payload_len as u32),
@@ -479,7 +484,9 @@ impl Open {
         };
         let is_next = match self.transport.kind {
             TransportKind::Tcp => candidate.sequence == self.next_sequence,
-            TransportKind::Udp => candidate.udp_checksum() != Some(&[0, 0]),
+            TransportKind::Udp => {
+                self.packets < MAX_DATAGRAMS && candidate.udp_checksum() != Some(&[0, 0])
+            }
         };
         let len = self.len + candidate.payload_len;
         let fits = (1..=self.size).contains(&candidate.payload_len) && len <= MAX_LEN;
@@ -494,6 +501,7 @@ impl Open {
                 return false;
             }
         }
+        self.packets += 1;
         self.len = len;
         self.next_sequence = self.next_sequence.wrapping_add(candidate.payload_len as u32);
         self.next_identification = candidate.identification;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use overlay_backend::{
-    Backend, BackendData, Keeper, Network, Node, Owner, Peer, Reconciler, Report, Underlay,
+    BackendData, Keeper, Network, Node, Owner, Peer, Reconciler, Report, Underlay,
 };
 use overlay_backend_udp::{Counters, Forwarder, ForwarderOptions, Udp, UdpOptions};
 use overlay_lab::{Host, PingRequest, Result, Switch, connect, ping};
