@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::Context;
 use overlay_lease::{
-    AnyStore, Attributes, ByFamily, Endpoints, Keeper, NodeId, Request, Status, Store, acquire,
+    AnyStore, Attributes, BootInstant, ByFamily, Endpoints, Keeper, NodeId, Request, Status, Store,
+    acquire,
 };
 use serde_json::{Value, json};
 
@@ -115,8 +116,8 @@ fn text(status: &Status) -> String {
         }
         Status::Held { lease, .. } => format!("held: {}", line(lease)),
         Status::Unconfirmed { lease, until, error, .. } => {
-            let left = until
-                .map(|until| rough(until.saturating_duration_since(std::time::Instant::now())));
+            let now = BootInstant::now();
+            let left = until.map(|until| rough(until.saturating_duration_since(now)));
             let left = left.map_or_else(|| "for good".into(), |left| format!("for {left}"));
             format!(
                 "{} is still ours {left}, but cannot be renewed: {}",

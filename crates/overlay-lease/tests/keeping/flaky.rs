@@ -1,14 +1,15 @@
 //! A store in memory that can be made to fail.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use overlay_lease::{
-    Attributes, Claim, ConfigureError, Configured, CreateError, Endpoints, Lease, MemoryStore,
-    MemoryWatch, NetworkConfig, NodeId, Request, Revision, Snapshot, Standing, Store, StoreError,
-    StoreErrorKind, Subnets, Tenant, Update, Watch, WriteError,
+    Attributes, BootInstant, Claim, ConfigureError, Configured, CreateError, Endpoints, Lease,
+    MemoryStore, MemoryWatch, NetworkConfig, NodeId, Request, Revision, Snapshot, Standing, Store,
+    StoreError, StoreErrorKind, Subnets, Tenant, Update, Watch, WriteError,
 };
+use tokio::time::Instant;
 
 /// Clones are the same store.
 #[derive(Clone, Default)]
@@ -198,6 +199,14 @@ impl Watch for FlakyWatch {
             }
         }
     }
+}
+
+/// Tokio's clock, which the tests hold, as the time since the start of the machine.
+pub(crate) fn now() -> BootInstant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    // Each test has a clock of its own, and one may begin before that of the first.
+    let later = Instant::now() + Duration::from_secs(3600);
+    BootInstant::at(later - *ORIGIN.get_or_init(Instant::now))
 }
 
 pub(crate) fn id(node: &str) -> NodeId {
