@@ -23,6 +23,7 @@ struct Faults {
     away: AtomicBool,
     loses: AtomicUsize,
     hangs: AtomicBool,
+    slow: AtomicBool,
     refuses: AtomicBool,
     knows_all: AtomicBool,
     asked: Mutex<Vec<&'static str>>,
@@ -55,6 +56,11 @@ impl Flaky {
     /// Operations are never answered, and have no effect.
     pub(crate) fn hangs(&self, hangs: bool) {
         self.faults.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    /// Each operation takes three seconds.
+    pub(crate) fn slow(&self, slow: bool) {
+        self.faults.slow.store(slow, Ordering::SeqCst);
     }
 
     /// Nothing may be changed, only renewed.
@@ -100,6 +106,9 @@ impl Flaky {
         self.faults.asked.lock().unwrap().push(name);
         if self.faults.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.faults.slow.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         let failed = |what| StoreError::new(StoreErrorKind::Unavailable, "flaky", name, what);
         if self.faults.away.load(Ordering::SeqCst) {
