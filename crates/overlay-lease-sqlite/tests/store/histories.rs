@@ -85,9 +85,12 @@ fn kill(processes: &[Remote], over: &AtomicBool, seed: u64) -> usize {
     kills
 }
 
+/// Puts another answer in the place of one that it is about; returns whether it did.
+type Lie = fn(&mut Answer, &Call) -> bool;
+
 /// A checker that explains everything explains nothing.
 fn rejects_what_cannot_be(history: &History) {
-    let lies: [(&[Rule], fn(&mut Answer, &Call) -> bool); 5] = [
+    let lies: [(&[Rule], Lie); 5] = [
         // A write that was refused, since the lease was gone, had its effect.
         (&[Rule::Fence], |answer, call| {
             let refused = matches!((&answer, call), (Answer::Fenced(None), Call::Renew(_)));
