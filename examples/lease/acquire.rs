@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::Context;
 use overlay_lease::{
-    AnyStore, Attributes, BootInstant, ByFamily, Endpoints, Keeper, NodeId, Request, Status, Store,
-    acquire,
+    AnyStore, Attributes, BootInstant, ByFamily, Endpoints, Family, Keeper, NodeId, Request,
+    Status, Store, acquire,
 };
 use serde_json::{Value, json};
 
@@ -59,6 +59,13 @@ async fn request(store: &AnyStore, options: &Acquire) -> anyhow::Result<Request>
     let kind = config.config.backend().kind();
     let addresses =
         if options.address.is_empty() { own_addresses() } else { options.address.clone() };
+    for (family, is) in
+        [(Family::V4, IpAddr::is_ipv4 as fn(&_) -> _), (Family::V6, IpAddr::is_ipv6)]
+    {
+        if addresses.iter().filter(|address| is(address)).count() > 1 {
+            return Err(Problem::Addresses(family).into());
+        }
+    }
     let endpoints = Endpoints::at(addresses);
     if endpoints.is_empty() {
         return Err(Problem::NoAddress.into());
@@ -108,10 +115,12 @@ fn text(status: &Status) -> String {
         Status::Held { lease, moved_from: Some(from), .. } => {
             format!("moved from {from}: {}", line(lease))
         }
-        Status::Held { lease, contested: true, .. } => {
+        Status::Held { lease, contested: Some(theirs), .. } => {
+            let node = theirs.node.as_ref().map_or("the node", NodeId::as_str);
             format!(
-                "another process writes into the lease, is there a second node of this name? {}",
-                line(lease)
+                "held: {}; but somebody else is {node} as well, and writes: {}. Give one of both another --node",
+                line(lease),
+                line(theirs)
             )
         }
         Status::Held { lease, .. } => format!("held: {}", line(lease)),
@@ -139,6 +148,10 @@ fn text(status: &Status) -> String {
 }
 
 fn object(status: &Status) -> Value {
+    let contested = match status {
+        Status::Held { contested, .. } => contested.as_deref(),
+        _ => None,
+    };
     let (event, lease, error) = match status {
         Status::Acquiring { lost, error, .. } => ("acquiring", lost.as_ref(), error.as_ref()),
         Status::Held { lease, .. } => ("held", Some(lease), None),
@@ -151,6 +164,7 @@ fn object(status: &Status) -> Value {
     json!({
         "event": event,
         "lease": lease.map(|lease| lease_json(lease)),
+        "contested": contested.map(lease_json),
         "error": error.map(|error| chain(&**error)),
     })
 }

@@ -82,8 +82,9 @@ pub enum Status {
         until: Option<BootInstant>,
         /// The subnets that the node had before, if these are others.
         moved_from: Option<Subnets>,
-        /// Whether another process that uses the node's identity keeps writing something else into the lease.
-        contested: bool,
+        /// The lease as another process writes it again and again, which uses the node's identity as well: what it tells
+        /// peers says who that is. One of the two needs another identity.
+        contested: Option<Arc<Lease>>,
     },
     /// The node has this lease, but cannot renew it.
     Unconfirmed {
@@ -151,6 +152,8 @@ struct Flight {
 struct Contest {
     /// How often it did, one time soon after another.
     rounds: u32,
+    /// What it made of it.
+    theirs: Option<Arc<Lease>>,
     /// When to write what is ours again.
     answer: Option<BootInstant>,
     /// When it has given up, if nothing is heard of it until then.
@@ -219,7 +222,7 @@ impl Tenure {
             (Some(since), error) => Status::Expired { lease, since, error },
             (None, Some(error)) => Status::Unconfirmed { lease, until, since: confirmed, error },
             (None, None) => {
-                let contested = self.contest.rounds > 1;
+                let contested = self.contest.theirs.clone().filter(|_| self.contest.rounds > 1);
                 Status::Held { lease, until, moved_from: self.moved_from, contested }
             }
         }
@@ -479,6 +482,7 @@ impl Tenure {
                 held.lease = lease;
                 self.unpublished = !ours;
                 if !ours {
+                    self.contest.theirs = Some(held.lease.clone());
                     self.contest.rounds = self.contest.rounds.saturating_add(1);
                     let again = self.contest.rounds - 1;
                     let wait = match again {

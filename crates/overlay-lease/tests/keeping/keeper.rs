@@ -196,7 +196,7 @@ async fn what_peers_are_told_changes_in_place_and_at_once() {
     sleep(Duration::from_secs(1)).await;
     store.loses_answers(0);
     let status = until(&mut statuses, |status| matches!(status, Status::Held { .. })).await;
-    assert!(matches!(status, Status::Held { contested: false, .. }), "{status:?}");
+    assert!(matches!(status, Status::Held { contested: None, .. }), "{status:?}");
     assert_eq!(store.lease_of("a").unwrap().attributes, attributes(5));
 }
 
@@ -234,8 +234,14 @@ async fn another_process_of_the_same_identity_is_told_and_not_fought() {
     twin.attributes = attributes(7);
     let twin = Keeper::with_clock(store.clone(), twin, now);
     let contested =
-        until(&mut statuses, |status| matches!(status, Status::Held { contested: true, .. }));
-    contested.await;
+        until(&mut statuses, |status| matches!(status, Status::Held { contested: Some(_), .. }));
+    let Status::Held { contested: Some(theirs), .. } = contested.await else { unreachable!() };
+    assert_eq!((&theirs.attributes, theirs.subnets), (&attributes(7), lease.subnets));
+    let mut newer = twin.statuses();
+    let contested =
+        until(&mut newer, |status| matches!(status, Status::Held { contested: Some(_), .. }));
+    let Status::Held { contested: Some(theirs), .. } = contested.await else { unreachable!() };
+    assert_eq!(theirs.attributes, attributes(1), "the newcomer is told as well");
     store.asked();
     let revision = store.revision();
     sleep(HOUR).await;
@@ -246,7 +252,7 @@ async fn another_process_of_the_same_identity_is_told_and_not_fought() {
     assert_eq!(store.leases()[0].subnets, lease.subnets);
     drop(twin);
     let over =
-        until(&mut statuses, |status| matches!(status, Status::Held { contested: false, .. }));
+        until(&mut statuses, |status| matches!(status, Status::Held { contested: None, .. }));
     over.await;
     assert_eq!(store.lease_of("a").unwrap().attributes, attributes(1));
 }
