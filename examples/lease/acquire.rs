@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::Context;
 use overlay_lease::{
-    AnyStore, Attributes, ByFamily, Endpoints, Keeper, NodeId, Request, Status, Store, acquire,
+    AnyStore, Attributes, BootInstant, ByFamily, Endpoints, Family, Keeper, NodeId, Request,
+    Status, Store, acquire,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +59,13 @@ async fn request(store: &AnyStore, options: &Acquire) -> anyhow::Result<Request>
     let kind = config.config.backend().kind();
     let addresses =
         if options.address.is_empty() { own_addresses() } else { options.address.clone() };
+    for (family, is) in
+        [(Family::V4, IpAddr::is_ipv4 as fn(&_) -> _), (Family::V6, IpAddr::is_ipv6)]
+    {
+        if addresses.iter().filter(|address| is(address)).count() > 1 {
+            return Err(Problem::Addresses(family).into());
+        }
+    }
     let endpoints = Endpoints::at(addresses);
     if endpoints.is_empty() {
         return Err(Problem::NoAddress.into());
@@ -107,16 +115,18 @@ fn text(status: &Status) -> String {
         Status::Held { lease, moved_from: Some(from), .. } => {
             format!("moved from {from}: {}", line(lease))
         }
-        Status::Held { lease, contested: true, .. } => {
+        Status::Held { lease, contested: Some(theirs), .. } => {
+            let node = theirs.node.as_ref().map_or("the node", NodeId::as_str);
             format!(
-                "another process writes into the lease, is there a second node of this name? {}",
-                line(lease)
+                "held: {}; but somebody else is {node} as well, and writes: {}. Give one of both another --node",
+                line(lease),
+                line(theirs)
             )
         }
         Status::Held { lease, .. } => format!("held: {}", line(lease)),
         Status::Unconfirmed { lease, until, error, .. } => {
-            let left = until
-                .map(|until| rough(until.saturating_duration_since(std::time::Instant::now())));
+            let now = BootInstant::now();
+            let left = until.map(|until| rough(until.saturating_duration_since(now)));
             let left = left.map_or_else(|| "for good".into(), |left| format!("for {left}"));
             format!(
                 "{} is still ours {left}, but cannot be renewed: {}",
@@ -138,6 +148,10 @@ fn text(status: &Status) -> String {
 }
 
 fn object(status: &Status) -> Value {
+    let contested = match status {
+        Status::Held { contested, .. } => contested.as_deref(),
+        _ => None,
+    };
     let (event, lease, error) = match status {
         Status::Acquiring { lost, error, .. } => ("acquiring", lost.as_ref(), error.as_ref()),
         Status::Held { lease, .. } => ("held", Some(lease), None),
@@ -150,6 +164,7 @@ fn object(status: &Status) -> Value {
     json!({
         "event": event,
         "lease": lease.map(|lease| lease_json(lease)),
+        "contested": contested.map(lease_json),
         "error": error.map(|error| chain(&**error)),
     })
 }

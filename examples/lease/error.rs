@@ -3,9 +3,10 @@
 use std::error::Error;
 
 use overlay_lease::{
-    AcquireError, ConfigureError, Configured, CreateError, ReserveError, StoreError,
+    AcquireError, ConfigureError, Configured, CreateError, Family, ReserveError, StoreError,
     StoreErrorKind, WriteError,
 };
+use serde_json::{Value, json};
 
 /// What this program itself finds wrong.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +15,12 @@ pub(crate) enum Problem {
     Configured(Configured),
     #[error("the network is not configured")]
     NotConfigured,
+    #[error(transparent)]
+    NoFile(StoreError),
     #[error("no address was found that peers could send to")]
     NoAddress,
+    #[error("more than one {0} address: peers send to one of each family")]
+    Addresses(Family),
     #[error("{0}: there is no such lease")]
     NoLease(String),
 }
@@ -35,13 +40,20 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// What went wrong and what to do about it, for machines.
+pub(crate) fn object(error: &anyhow::Error) -> Value {
+    json!({"ok": false, "error": format!("{error:#}"), "hint": hint(error)})
+}
+
 /// What to do about it.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
         let problem = cause.downcast_ref().map(|problem| match problem {
             Problem::Configured(_) => "init --replace changes it; leases stay as they are",
             Problem::NotConfigured => NOT_CONFIGURED,
+            Problem::NoFile(_) => "init makes the file; --store says where it is",
             Problem::NoAddress => "name one with --address",
+            Problem::Addresses(_) => "name one IPv4 address, one IPv6 address, or one of both",
             Problem::NoLease(_) => "show lists them all",
         });
         let acquire = || match cause.downcast_ref()? {

@@ -18,7 +18,8 @@ use crate::place::Place;
 #[derive(Parser)]
 #[command(name = "lease", version, after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Where the leases are: memory:, sqlite:PATH, or etcd:URL with further URLs after commas.
+    /// Where the leases are: memory:, sqlite:PATH, or etcd:URL with further URLs after commas. A file is
+    /// made by init only.
     #[arg(short, long, global = true, default_value = "sqlite:leases.db")]
     pub(crate) store: Place,
 
@@ -29,7 +30,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) etcd: Etcd,
 
-    /// Print JSON: one object, or with watch and acquire one per line.
+    /// Print JSON: one object, or with watch and acquire one per line. What fails is one as well, on
+    /// standard output, with "ok": false, "error" and "hint".
     #[arg(long, global = true)]
     pub(crate) json: bool,
 

@@ -1,7 +1,7 @@
 //! Where leases are kept.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -9,7 +9,8 @@ use overlay_lease::{AnyStore, MemoryStore, NetworkName};
 use overlay_lease_etcd::{EtcdOptions, EtcdStore, Tls};
 use overlay_lease_sqlite::SqliteStore;
 
-use crate::options::{Etcd, Options};
+use crate::error::Problem;
+use crate::options::{Command, Etcd, Options};
 
 /// A kind of store, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +39,30 @@ impl FromStr for Place {
     }
 }
 
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) store: AnyStore,
+    /// What has to be closed.
+    file: Option<SqliteStore>,
+}
+
+impl Opened {
+    pub(crate) async fn close(self) {
+        if let Some(file) = self.file {
+            file.close().await;
+        }
+    }
+}
+
 impl Options {
     /// The store that the command line names. Nothing has been asked of it yet.
-    pub(crate) async fn open(&self) -> anyhow::Result<AnyStore> {
-        let named = || self.network.clone().unwrap_or_else(default_name);
-        Ok(match &self.store {
+    pub(crate) async fn open(&self) -> anyhow::Result<Opened> {
+        let store = match &self.store {
             Place::Memory => AnyStore::new(MemoryStore::new()),
-            Place::Sqlite(path) => AnyStore::new(SqliteStore::open(path, &named()).await?),
+            Place::Sqlite(path) => {
+                let file = self.open_file(path).await?;
+                return Ok(Opened { store: AnyStore::new(file.clone()), file: Some(file) });
+            }
             Place::Etcd(urls) => {
                 let unnamed = EtcdStore::new(&self.etcd.connection(urls)?)?;
                 AnyStore::new(match &self.network {
@@ -52,6 +70,19 @@ impl Options {
                     None => unnamed,
                 })
             }
+        };
+        Ok(Opened { store, file: None })
+    }
+
+    /// Only init makes a file: elsewhere a path that leads nowhere is a mistake.
+    async fn open_file(&self, path: &Path) -> anyhow::Result<SqliteStore> {
+        let network = self.network.clone().unwrap_or_else(default_name);
+        if let Some(Command::Init(_)) = self.command {
+            return Ok(SqliteStore::open(path, &network).await?);
+        }
+        SqliteStore::open_existing(path, &network).await.map_err(|error| match path.exists() {
+            true => error.into(),
+            false => Problem::NoFile(error).into(),
         })
     }
 }

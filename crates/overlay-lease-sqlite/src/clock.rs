@@ -1,13 +1,12 @@
-//! Time that nobody sets.
+//! Which life of the machine it is, and how long it lasts.
 
 use std::{fs, io};
 
-use rustix::time::{ClockId, clock_gettime};
+use overlay_lease::BootInstant;
 
-/// Milliseconds since the machine was started, those included in which it slept: the same for all its processes.
+/// Now, in milliseconds since the machine was started: the same for all its processes.
 pub(crate) fn now_ms() -> i64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+    i64::try_from(BootInstant::now().since_start().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What tells this life of the machine from all others.

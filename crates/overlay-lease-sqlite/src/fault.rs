@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Sqlite(#[from] rusqlite::Error),
     #[error("cannot {0}: {1}")]
     Io(&'static str, io::Error),
+    #[error("there is no such file")]
+    Missing,
     #[error("the file is gone")]
     Gone,
     #[error("this is no file")]
@@ -39,6 +41,8 @@ pub(crate) enum Fault {
     Unreadable(#[from] Skipped),
     #[error("the thread that serves the file has ended")]
     Ended,
+    #[error("the store was closed")]
+    Closed,
 }
 
 impl Fault {
@@ -61,14 +65,15 @@ impl Fault {
                 None => StoreErrorKind::Corrupt,
             },
             Self::Io(_, error) => match error.kind() {
-                io::ErrorKind::NotFound
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    StoreErrorKind::Denied
+                }
                 _ => StoreErrorKind::Unavailable,
             },
             Self::ReadOnly | Self::TooLong(..) | Self::Unwritable(_) => StoreErrorKind::Denied,
-            Self::Gone | Self::Restless | Self::Ended => StoreErrorKind::Unavailable,
+            Self::Missing | Self::Gone | Self::Restless | Self::Ended | Self::Closed => {
+                StoreErrorKind::Unavailable
+            }
             Self::NoFile
             | Self::Short(_)
             | Self::Foreign(_)

@@ -48,6 +48,14 @@ impl Link {
         Self { path, patience, opened: None }
     }
 
+    /// Finds out whether there is a file.
+    pub(crate) fn find(&self) -> Result<(), Fault> {
+        match metadata(&self.path) {
+            Err(Fault::Gone) => Err(Fault::Missing),
+            other => other.map(drop),
+        }
+    }
+
     /// Makes the file if there is none.
     pub(crate) fn create(&self) -> Result<(), Fault> {
         match metadata(&self.path) {

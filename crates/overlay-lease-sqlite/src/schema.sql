@@ -49,7 +49,7 @@ CREATE TABLE leases (
 
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
--- Which subnets each node had last.
+-- Which subnets each node had last: of those that have a lease, and of the last 65,536.
 CREATE TABLE nodes (
     network INTEGER NOT NULL,
     node TEXT NOT NULL,
@@ -59,6 +59,8 @@ CREATE TABLE nodes (
     since INTEGER NOT NULL,
     PRIMARY KEY (network, node)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX nodes_by_since ON nodes (network, since);
 
 -- The last 10,000 changes of each network, one for each revision, for those who watch.
 CREATE TABLE changes (
@@ -161,6 +163,15 @@ END;
 CREATE TRIGGER change_recorded AFTER INSERT ON changes
 BEGIN
     DELETE FROM changes WHERE network = NEW.network AND revision <= NEW.revision - 10000;
+END;
+
+-- Names that never come back are not kept for ever. Those that go had theirs before all others that are known.
+CREATE TRIGGER nodes_forgotten AFTER INSERT ON changes
+WHEN NEW.revision % 1000 = 0
+BEGIN
+    DELETE FROM nodes WHERE network = NEW.network AND since <= (
+        SELECT since FROM nodes WHERE network = NEW.network ORDER BY since DESC LIMIT 1 OFFSET 65536
+    ) AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.network = nodes.network AND leases.node = nodes.node);
 END;
 
 -- For people.

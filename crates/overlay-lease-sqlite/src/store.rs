@@ -41,6 +41,8 @@ struct Shared {
     writes: Queue<Write>,
     queries: Queue<Query>,
     changed: watch::Sender<u64>,
+    /// No thread has the file open any more when this has no sender left.
+    ended: watch::Receiver<()>,
 }
 
 impl SqliteStore {
@@ -55,15 +57,59 @@ impl SqliteStore {
     ///
     /// A call that is dropped may leave a new file without leases.
     pub async fn open(path: impl AsRef<Path>, network: &NetworkName) -> Result<Self, StoreError> {
-        let given = path.as_ref();
+        Self::open_after(Link::create, path.as_ref(), network).await
+    }
+
+    /// The network called `network` in the file at `path`, which has to be there: for programs that only look, or that a
+    /// mistyped path should not lead to an empty network.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] as with [`open`](Self::open), and as
+    /// [`Unavailable`](overlay_lease::StoreErrorKind::Unavailable) if there is no such file.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped changes nothing.
+    pub async fn open_existing(
+        path: impl AsRef<Path>,
+        network: &NetworkName,
+    ) -> Result<Self, StoreError> {
+        Self::open_after(Link::find, path.as_ref(), network).await
+    }
+
+    async fn open_after(
+        prepare: fn(&Link) -> Result<(), Fault>,
+        given: &Path,
+        network: &NetworkName,
+    ) -> Result<Self, StoreError> {
         let name = format!("sqlite:{}", given.display());
         let failed = |fault: &Arc<Fault>| error(&name, "open the file", fault);
         let path = std::path::absolute(given)
             .map_err(|error| failed(&Arc::new(Fault::Io("find the file", error))))?;
-        let (writes, queries, changed) =
-            start(path, network).await.map_err(|fault| failed(&fault))?;
+        let (writes, queries, changed, ended) =
+            start(prepare, path, network).await.map_err(|fault| failed(&fault))?;
         let network = network.clone();
-        Ok(Self { shared: Arc::new(Shared { name, network, writes, queries, changed }) })
+        let shared = Shared { name, network, writes, queries, changed, ended };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Closes the file, for all clones and watches: what they asked before is answered, what they ask later fails.
+    ///
+    /// When the last handle is dropped the file is closed as well, but later, and not at all if the program ends before.
+    /// That loses nothing, but the write-ahead log stays beside the file until somebody opens it next.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the file is closed nevertheless, and nobody knows when.
+    pub async fn close(self) {
+        let Shared { writes, queries, changed, ended, .. } = &*self.shared;
+        writes.close();
+        queries.close();
+        // Those who watch ask, and hear that it is closed.
+        changed.send_modify(|_| ());
+        let mut ended = ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// The network.
@@ -83,9 +129,13 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-type Started = (Queue<Write>, Queue<Query>, watch::Sender<u64>);
+type Started = (Queue<Write>, Queue<Query>, watch::Sender<u64>, watch::Receiver<()>);
 
-async fn start(path: PathBuf, network: &NetworkName) -> Result<Started, Arc<Fault>> {
+async fn start(
+    prepare: fn(&Link) -> Result<(), Fault>,
+    path: PathBuf,
+    network: &NetworkName,
+) -> Result<Started, Arc<Fault>> {
     let (writes, receiver) = Queue::new();
     let (queries, asked) = Queue::new();
     let changed = watch::Sender::new(0);
@@ -98,18 +148,24 @@ async fn start(path: PathBuf, network: &NetworkName) -> Result<Started, Arc<Faul
         changed: changed.clone(),
     };
     let (ready, opened) = oneshot::channel();
+    let (running, ended) = watch::channel(());
+    let reading = running.clone();
     spawn(move || {
-        let connected = writer.link.create().and_then(|()| writer.link.connection().map(drop));
+        let connected = prepare(&writer.link).and_then(|()| writer.link.connection().map(drop));
         let go = connected.is_ok();
         // Who opens it may have gone, and then the queue ends at once.
         let _ = ready.send(connected.map_err(Arc::new));
         if go {
             writer.run();
         }
+        drop(running);
     })?;
     opened.await.unwrap_or_else(|_| Err(Arc::new(Fault::Ended)))?;
-    spawn(move || reader.run(&asked))?;
-    Ok((writes, queries, changed))
+    spawn(move || {
+        reader.run(&asked);
+        drop(reading);
+    })?;
+    Ok((writes, queries, changed, ended))
 }
 
 fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), Arc<Fault>> {
@@ -147,13 +203,14 @@ impl Shared {
     async fn wait<T>(
         &self,
         operation: &'static str,
-        asked: bool,
+        asked: Result<(), Fault>,
         answer: oneshot::Receiver<Result<T, Arc<Fault>>>,
     ) -> Result<T, StoreError> {
-        let answer = if asked { answer.await.ok() } else { None };
-        answer
-            .unwrap_or_else(|| Err(Arc::new(Fault::Ended)))
-            .map_err(|fault| error(&self.name, operation, &fault))
+        let answer = match asked {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(Arc::new(Fault::Ended))),
+            Err(fault) => Err(Arc::new(fault)),
+        };
+        answer.map_err(|fault| error(&self.name, operation, &fault))
     }
 
     fn written(

@@ -1,11 +1,13 @@
 //! Which subnets a node gets.
 
+use std::num::NonZeroU32;
+
 use crate::config::NetworkConfig;
 use crate::family::{Family, Subnets};
 use crate::hash::spread;
 use crate::lease::Lease;
 use crate::name::NodeId;
-use crate::occupancy::{Run, Use, least_used};
+use crate::occupancy::{Run, Use, little_used};
 use crate::pool::{Pool, Prefix};
 use crate::store::Tenant;
 
@@ -16,7 +18,9 @@ pub enum Policy {
     /// Those that it had last, if they are free. Else as with [`LongestFree`](Self::LongestFree).
     #[default]
     Sticky,
-    /// Those that nobody is known to have had. If there are none, those that have been free for the longest time.
+    /// One of those that have been free for the longest time: of the first quarter, in which those that nobody is known to
+    /// have had come before all others, and those that were freed at the same time count as one. So nodes that choose at
+    /// the same moment rarely choose the same.
     LongestFree,
 }
 
@@ -68,7 +72,8 @@ pub fn guesses(
 /// had last is free, it gets that one again.
 ///
 /// Among equally good subnets it is the node's name that decides, always in the same way. Nothing is written by this:
-/// others may be choosing the same at the same time, and the store decides who gets it.
+/// others may be choosing the same at the same time, and the store decides who gets it. Then one chooses again, with the
+/// lease that was in the way among the leases.
 ///
 /// # Errors
 ///
@@ -80,11 +85,29 @@ pub fn allocate<'l>(
     tenants: &[Tenant],
     policy: Policy,
 ) -> Result<Subnets, Exhausted> {
+    allocate_of(QUARTER, config, node, leases, tenants, policy)
+}
+
+/// What [`allocate`] says at first.
+pub(crate) const QUARTER: NonZeroU32 = NonZeroU32::new(4).expect("it is 4");
+
+/// What to look through when others have been faster: a quarter may be no more than there are of them.
+pub(crate) const ALL: NonZeroU32 = NonZeroU32::MIN;
+
+/// As [`allocate`], but out of another part of the free subnets than the first quarter: one in `share`.
+pub(crate) fn allocate_of<'l>(
+    share: NonZeroU32,
+    config: &NetworkConfig,
+    node: &NodeId,
+    leases: impl IntoIterator<Item = &'l Lease>,
+    tenants: &[Tenant],
+    policy: Policy,
+) -> Result<Subnets, Exhausted> {
     // Leases lie scattered in memory. Read in a loop that does nothing else, many are fetched at once.
     let taken: Vec<_> =
         leases.into_iter().map(|lease| (lease.subnets, lease.is_reservation())).collect();
-    let v4 = config.pools().v4.map(|pool| choose(&pool, node, &taken, tenants, policy));
-    let v6 = config.pools().v6.map(|pool| choose(&pool, node, &taken, tenants, policy));
+    let v4 = config.pools().v4.map(|pool| choose(&pool, share, node, &taken, tenants, policy));
+    let v6 = config.pools().v6.map(|pool| choose(&pool, share, node, &taken, tenants, policy));
     let (v4, v6) = (v4.transpose()?, v6.transpose()?);
     Ok(Subnets::new(v4, v6).expect("a configuration has at least one pool"))
 }
@@ -92,6 +115,7 @@ pub fn allocate<'l>(
 /// Chooses a subnet of one family. Of those taken it is told which are reservations.
 fn choose<N: Prefix>(
     pool: &Pool<N>,
+    share: NonZeroU32,
     node: &NodeId,
     taken: &[(Subnets, bool)],
     tenants: &[Tenant],
@@ -117,7 +141,7 @@ fn choose<N: Prefix>(
     let leases = runs.len();
     runs.extend(tenants.iter().filter_map(|past| run(&past.subnets, Use::Past(past.since))));
     let random = spread(node, &format!("choice {}", N::FAMILY));
-    let chosen = least_used(number(last_index), &mut runs, random);
+    let chosen = little_used(number(last_index), &mut runs, share, random);
     chosen.and_then(|number| pool.nth(u128::from(number) << shift)).ok_or_else(|| {
         let reserved = taken
             .iter()
@@ -385,9 +409,11 @@ mod tests {
             match last.filter(|last| free.contains_key(last)) {
                 Some(last) => assert_eq!(subnets, last),
                 None => {
-                    let longest = free.values().min();
-                    assert_eq!(free.get(&subnets), longest, "another was free for longer");
-                    reused += u32::from(longest > Some(&0));
+                    let mut since: Vec<_> = free.values().copied().collect();
+                    since.sort_unstable();
+                    let quarter = since[since.len().div_ceil(4) - 1];
+                    assert!(free[&subnets] <= quarter, "others were free for longer");
+                    reused += u32::from(free[&subnets] > 0);
                 }
             }
             free.remove(&subnets);
@@ -443,8 +469,10 @@ mod tests {
             let users = tenants.iter().filter(|tenant| overlaps(*subnet, &tenant.subnets));
             users.map(|tenant| tenant.since).max()
         };
-        let longest = free.iter().map(last_use).min();
-        free.iter().filter(|n| Some(last_use(n)) == longest).copied().collect()
+        let mut uses: Vec<_> = free.iter().map(last_use).collect();
+        uses.sort_unstable();
+        let quarter = uses.get(uses.len().div_ceil(4).saturating_sub(1)).copied();
+        free.iter().filter(|n| Some(last_use(n)) <= quarter).copied().collect()
     }
 
     proptest! {

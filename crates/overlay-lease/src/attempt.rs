@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::acquire::{AcquireError, Request};
-use crate::allocate::{Exhausted, Policy, allocate, guesses};
+use crate::allocate::{ALL, Exhausted, Policy, QUARTER, allocate_of, guesses};
 use crate::attributes::Attributes;
 use crate::config::Configured;
 use crate::family::Subnets;
@@ -53,6 +53,8 @@ struct Search {
 struct Listed {
     leases: Vec<Arc<Lease>>,
     tenants: Vec<Tenant>,
+    /// Whether somebody was faster since.
+    overtaken: bool,
 }
 
 /// What comes of an answer.
@@ -102,7 +104,7 @@ impl Attempt {
                 None => not_configured(request),
             },
             (Step::Tenants(search, leases), Answer::Tenants(tenants)) => {
-                let listed = Some(Listed { leases, tenants });
+                let listed = Some(Listed { leases, tenants, overtaken: false });
                 self.search(request, Search { listed, ..search })
             }
             (Step::Create(mut search, subnets), Answer::Taken(lease))
@@ -113,6 +115,7 @@ impl Attempt {
                 }
                 if let Some(listed) = &mut search.listed {
                     listed.leases.push(lease);
+                    listed.overtaken = true;
                 }
                 self.search(request, search)
             }
@@ -224,9 +227,11 @@ impl Search {
 
     /// What is best according to the list, if there is one.
     fn allocate(&self, request: &Request) -> Option<Result<Subnets, Exhausted>> {
-        let Listed { leases, tenants } = self.listed.as_ref()?;
+        let Listed { leases, tenants, overtaken } = self.listed.as_ref()?;
+        let share = if *overtaken { ALL } else { QUARTER };
         let leases = leases.iter().map(|lease| &**lease);
-        Some(allocate(&self.config.config, &request.node, leases, tenants, request.policy))
+        let (config, node) = (&self.config.config, &request.node);
+        Some(allocate_of(share, config, node, leases, tenants, request.policy))
     }
 }
 
@@ -270,6 +275,80 @@ impl Release {
                 (!stays).then(|| Operation::Remove(emptied.clone()))
             }
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::NetworkConfig;
+    use crate::memory::Memory;
+    use crate::name::NodeId;
+
+    fn node(name: String) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    /// What the store says.
+    fn answer(memory: &mut Memory, operation: &Operation, may_guess: bool) -> Answer {
+        match operation {
+            Operation::Standing(node) => {
+                Answer::Standing(Standing { may_guess, ..memory.standing(node) })
+            }
+            Operation::Snapshot => Answer::Snapshot(memory.snapshot()),
+            Operation::Tenants => Answer::Tenants(memory.tenants().collect()),
+            Operation::Create(claim) => {
+                Answer::to_create(memory.create(Duration::ZERO, claim)).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nodes_that_start_at_once_rarely_want_the_same() {
+        const NODES: usize = 200;
+        for (len, most) in [(24, 3.0), (26, 1.5)] {
+            let mut memory = Memory::new();
+            let json = format!(r#"{{"Network":"10.5.0.0/16","SubnetLen":{len}}}"#);
+            let config = NetworkConfig::from_json(&json).unwrap();
+            let under = memory.configure(&config, None).unwrap().revision;
+            let pool = config.pools().v4.unwrap();
+            for number in 0..pool.count() {
+                let (subnets, node) = (pool.nth(number).unwrap(), node(format!("old-{number}")));
+                let (node, attributes) = (Some(node), Attributes::default());
+                let claim = Claim { subnets: subnets.into(), node, attributes, ttl: None, under };
+                let lease = memory.create(Duration::ZERO, &claim).unwrap();
+                memory.remove(&lease).unwrap();
+            }
+            for may_guess in [true, false] {
+                let mut memory = memory.clone();
+                let start = |number| {
+                    let (name, attributes) = (node(format!("new-{number}")), Attributes::default());
+                    let request = Request::new(name, attributes, Duration::from_secs(60));
+                    let (attempt, first) = Attempt::begin(&request, None);
+                    (request, attempt, first)
+                };
+                let mut waiting: Vec<_> = (0..NODES).map(start).collect();
+                let mut tries = 0;
+                // All of them ask, and then all of them are answered, and ask again.
+                while !waiting.is_empty() {
+                    waiting.retain_mut(|(request, attempt, operation)| {
+                        tries += usize::from(matches!(operation, Operation::Create(_)));
+                        match attempt.answer(request, answer(&mut memory, operation, may_guess)) {
+                            Progress::Ask(next) => *operation = next,
+                            Progress::Got(_) => return false,
+                            Progress::Failed(error) => panic!("{error}"),
+                        }
+                        true
+                    });
+                }
+                assert_eq!(memory.snapshot().leases.len(), NODES);
+                let each = tries as f64 / NODES as f64;
+                assert!((1.0..most).contains(&each), "/{len}, may guess {may_guess}: {each} tries");
+            }
         }
     }
 }

@@ -199,7 +199,7 @@ impl FromStr for Subnets {
         let invalid = || InvalidSubnets(text.to_owned());
         let mut by_family = ByFamily::NONE;
         for part in text.split(',') {
-            let taken = match part.trim().parse().map_err(|_| invalid())? {
+            let taken = match prefix(part.trim()).ok_or_else(invalid)? {
                 IpNet::V4(v4) => by_family.v4.replace(v4.trunc()).is_some(),
                 IpNet::V6(v6) => by_family.v6.replace(v6.trunc()).is_some(),
             };
@@ -209,6 +209,14 @@ impl FromStr for Subnets {
         }
         Ok(Self { by_family })
     }
+}
+
+/// Reads a prefix. Numbers have no leading zeros, which some take for octal, and which Flannel and its Go do not take.
+fn prefix(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let number: u8 = length.parse().ok()?;
+    let net = IpNet::new(address.parse().ok()?, number).ok()?;
+    (number.to_string() == length).then_some(net)
 }
 
 #[cfg(test)]
@@ -229,7 +237,18 @@ mod tests {
         ] {
             assert_eq!(subnets(text).to_string(), printed);
         }
-        for text in ["", "10.5.1.0", "10.5.1.0/33", "10.5.1.0/24,10.5.2.0/24", "10.5.1.0/24,"] {
+        for text in [
+            "",
+            "10.5.1.0",
+            "10.5.1.0/33",
+            "10.5.1.0/024",
+            "010.5.1.0/24",
+            "10.5.01.0/24",
+            "10.5.1.0/+24",
+            "fd00::/064",
+            "10.5.1.0/24,10.5.2.0/24",
+            "10.5.1.0/24,",
+        ] {
             assert_eq!(text.parse::<Subnets>().unwrap_err(), InvalidSubnets(text.to_owned()));
         }
         assert_eq!(Subnets::new(None, None), Err(NoSubnet));

@@ -1,7 +1,10 @@
 //! Following what is in a network, whatever happens to the store.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Jitter, seed};
@@ -14,11 +17,19 @@ use crate::watch::{Skipped, Snapshot, Update, Watch};
 ///
 /// What is known stays known when the store is away; when it is back, what happened in between is told like everything
 /// else. Nothing makes it give up.
-#[derive(Debug)]
 pub struct Follower<S: Store> {
-    store: S,
+    store: Arc<S>,
     following: Following,
     watch: Option<S::Watch>,
+    /// The question that the store was asked last, until it is answered: also while nobody waits.
+    asked: Option<Asked<S::Watch>>,
+}
+
+type Asked<W> = Pin<Box<dyn Future<Output = Answered<W>> + Send>>;
+
+enum Answered<W> {
+    Read(Result<Snapshot, StoreError>),
+    Watch(Result<W, StoreError>),
 }
 
 /// What a [`Follower`] has learned.
@@ -35,11 +46,12 @@ pub struct News {
     pub error: Option<StoreError>,
 }
 
-impl<S: Store> Follower<S> {
+impl<S: Store + 'static> Follower<S> {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store, following: Following::new(seed()), watch: None }
+        let following = Following::new(seed());
+        Self { store: Arc::new(store), following, watch: None, asked: None }
     }
 
     /// What is known.
@@ -54,7 +66,8 @@ impl<S: Store> Follower<S> {
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped has taken nothing away: the next one tells the same.
+    /// A call that is dropped has taken nothing away: the next one tells the same, and goes on waiting for what the store
+    /// was asked.
     pub async fn next(&mut self) -> News {
         loop {
             let news = match self.following.step() {
@@ -63,18 +76,21 @@ impl<S: Store> Follower<S> {
                     self.following.rested();
                     continue;
                 }
-                Step::Read => {
-                    let snapshot = in_time("list the leases", self.store.snapshot()).await;
-                    self.following.read(now(), snapshot)
-                }
-                Step::Watch(after) => {
-                    let watch = in_time("watch the leases", self.store.watch(after)).await;
-                    let (watch, opened) = match watch {
-                        Ok(watch) => (Some(watch), Ok(())),
-                        Err(error) => (None, Err(error)),
+                step @ (Step::Read | Step::Watch(_)) => {
+                    let asked = match &mut self.asked {
+                        Some(asked) => asked,
+                        None => self.asked.insert(ask(self.store.clone(), step)),
                     };
-                    self.watch = watch;
-                    self.following.watched(now(), opened)
+                    let answered = asked.await;
+                    self.asked = None;
+                    match answered {
+                        Answered::Read(snapshot) => self.following.read(now(), snapshot),
+                        Answered::Watch(Ok(watch)) => {
+                            self.watch = Some(watch);
+                            self.following.watched(now(), Ok(()))
+                        }
+                        Answered::Watch(Err(error)) => self.following.watched(now(), Err(error)),
+                    }
                 }
                 Step::Listen => match &mut self.watch {
                     Some(watch) => {
@@ -91,6 +107,23 @@ impl<S: Store> Follower<S> {
                 return news;
             }
         }
+    }
+}
+
+impl<S: Store> fmt::Debug for Follower<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("following", &self.following).finish_non_exhaustive()
+    }
+}
+
+fn ask<S: Store + 'static>(store: Arc<S>, step: Step) -> Asked<S::Watch> {
+    match step {
+        Step::Watch(after) => Box::pin(async move {
+            Answered::Watch(in_time("watch the leases", store.watch(after)).await)
+        }),
+        _ => Box::pin(
+            async move { Answered::Read(in_time("list the leases", store.snapshot()).await) },
+        ),
     }
 }
 

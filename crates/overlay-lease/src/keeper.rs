@@ -1,13 +1,14 @@
 //! What keeps the lease of a node.
 
 use std::pin::pin;
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::acquire::Request;
 use crate::attributes::Attributes;
 use crate::backoff::seed;
+use crate::clock::BootInstant;
 use crate::store::Store;
 use crate::tenure::{Status, Tenure};
 
@@ -19,6 +20,9 @@ use crate::tenure::{Status, Tenure};
 /// another one if somebody else has the subnets by now, and says so. When the network is configured anew, so that the
 /// subnets are no longer among those that are leased, it gets others. Nothing makes it give up. See [`Tenure`] for what
 /// holding a lease means.
+///
+/// Time goes on while the machine sleeps. When it wakes, it takes up to a second until the status says what has come to
+/// its end meanwhile; [`Status::holds`], asked about [now](BootInstant::now), says so at once.
 ///
 /// When it is dropped, the lease stays until its time is over: the node's next process takes it over.
 #[derive(Debug)]
@@ -48,10 +52,25 @@ impl Keeper {
     /// Outside of a tokio runtime that has a timer.
     #[must_use = "it keeps the lease only as long as it lives"]
     pub fn start<S: Store + 'static>(store: S, request: Request) -> Self {
+        Self::with_clock(store, request, BootInstant::now)
+    }
+
+    /// Begins to get and to keep what is requested, by another clock: for tests that hold tokio's, or that let the
+    /// machine sleep. At least once in a second of tokio's time it is looked at.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime that has a timer.
+    #[must_use = "it keeps the lease only as long as it lives"]
+    pub fn with_clock<S: Store + 'static>(
+        store: S,
+        request: Request,
+        clock: impl Fn() -> BootInstant + Send + 'static,
+    ) -> Self {
         let tenure = Tenure::new(request, seed());
         let (commands, commanded) = mpsc::unbounded_channel();
         let (statuses, seen) = watch::channel(tenure.status());
-        tokio::spawn(keep(store, tenure, commanded, statuses));
+        tokio::spawn(keep(store, tenure, clock, commanded, statuses));
         Self { commands, status: Statuses { statuses: seen } }
     }
 
@@ -119,6 +138,7 @@ impl Statuses {
 async fn keep<S: Store>(
     store: S,
     mut tenure: Tenure,
+    now: impl Fn() -> BootInstant,
     mut commands: mpsc::UnboundedReceiver<Command>,
     statuses: watch::Sender<Status>,
 ) {
@@ -127,10 +147,10 @@ async fn keep<S: Store>(
             show(&mut tenure, &statuses);
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => obey(&mut tenure, command),
+                    Some(command) => obey(&mut tenure, now(), command),
                     None => return,
                 },
-                () = sleep(tenure.wake()) => {}
+                () = sleep(now(), tenure.wake()) => {}
             }
             show(&mut tenure, &statuses);
             continue;
@@ -142,20 +162,20 @@ async fn keep<S: Store>(
             tokio::select! {
                 reply = &mut reply => tenure.answer(now(), number, reply),
                 command = commands.recv() => match command {
-                    Some(command) => obey(&mut tenure, command),
+                    Some(command) => obey(&mut tenure, now(), command),
                     None => return,
                 },
-                () = sleep(tenure.wake()) => tenure.pass(now()),
+                () = sleep(now(), tenure.wake()) => tenure.pass(now()),
             }
         }
         show(&mut tenure, &statuses);
     }
 }
 
-fn obey(tenure: &mut Tenure, command: Command) {
+fn obey(tenure: &mut Tenure, now: BootInstant, command: Command) {
     match command {
         Command::Publish(attributes) => tenure.publish(attributes),
-        Command::Look => tenure.look(now()),
+        Command::Look => tenure.look(now),
         Command::Stop { release } => tenure.stop(release),
     }
 }
@@ -166,14 +186,15 @@ fn show(tenure: &mut Tenure, statuses: &watch::Sender<Status>) {
     }
 }
 
-/// Tokio's clock, which tests can hold.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+/// How long tokio's timers, which stand still while the machine sleeps, are trusted.
+const GLANCE: Duration = Duration::from_secs(1);
 
-async fn sleep(until: Option<Instant>) {
+/// Sleeps until then, or until it is time to see how late it is.
+async fn sleep(now: BootInstant, until: Option<BootInstant>) {
     match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
+        Some(until) => {
+            tokio::time::sleep(until.saturating_duration_since(now).min(GLANCE)).await;
+        }
         None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@ mod any;
 mod attempt;
 mod attributes;
 mod backoff;
+mod clock;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -31,6 +32,7 @@ pub use acquire::{AcquireError, Request, ReserveError, acquire, release, reserve
 pub use allocate::{Exhausted, Policy, allocate, guesses};
 pub use any::{AnyStore, AnyWatch};
 pub use attributes::{Attributes, InvalidAttributes};
+pub use clock::BootInstant;
 pub use config::{BackendConfig, Configured, InvalidConfig, NetworkConfig, NotInPool};
 pub use family::{ByFamily, Endpoint, Endpoints, Family, InvalidSubnets, NoSubnet, Subnets};
 pub use follow::{Follower, Following, News, Step};

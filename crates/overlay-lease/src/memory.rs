@@ -14,8 +14,7 @@ use crate::family::Subnets;
 use crate::lease::{Lease, Revision};
 use crate::name::NodeId;
 use crate::store::{
-    Claim, ConfigureError, CreateError, Standing, Store, StoreError, StoreErrorKind, Tenant,
-    WriteError,
+    Claim, ConfigureError, CreateError, Standing, Store, StoreError, Tenant, WriteError,
 };
 use crate::watch::{Change, Changes, Snapshot, Update, Watch};
 
@@ -481,16 +480,7 @@ impl Watch for MemoryWatch {
                 self.shared.access(|memory, _| (memory.since(self.after), memory.next_expiry()));
             if let Some(update) = update {
                 if update.revision() < self.after {
-                    return Err(StoreError::new(
-                        StoreErrorKind::Corrupt,
-                        "memory",
-                        "watch the leases",
-                        format!(
-                            "it went back from revision {} to {}",
-                            self.after,
-                            update.revision()
-                        ),
-                    ));
+                    return Err(StoreError::set_back(Some(self.after), update.revision()));
                 }
                 self.after = update.revision();
                 return Ok(update);

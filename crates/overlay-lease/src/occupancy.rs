@@ -1,6 +1,7 @@
 //! Which subnets of a pool are taken, were in use once, or never.
 
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 
 use crate::lease::Revision;
 
@@ -23,41 +24,50 @@ pub(crate) struct Run {
     pub(crate) usage: Use,
 }
 
-/// One of the least used of the subnets 0 to `last`. The runs, which may overlap and are all within, tell the uses; what
-/// none tells of was never in use. All are equally likely if `random` is. `None` if all are taken.
+/// One of the subnets 0 to `last` that are free, out of that part of them which was used least: one in `share`, rounded
+/// up, and all that were used as little as the last of these. The runs, which may overlap and are all within, tell the
+/// uses; what none tells of was never in use. All are equally likely if `random` is. `None` if all are taken.
 ///
 /// The work depends on how many runs there are, not on how many subnets.
-pub(crate) fn least_used(last: u64, runs: &mut [Run], random: u128) -> Option<u64> {
+pub(crate) fn little_used(
+    last: u64,
+    runs: &mut [Run],
+    share: NonZeroU32,
+    random: u128,
+) -> Option<u64> {
     match table(last, runs) {
         Some(uses) => {
             let single =
                 |(index, usage): (u64, &Use)| Run { first: index, last: index, usage: *usage };
-            choose((0..).zip(&uses).map(single), random)
+            choose((0..).zip(&uses).map(single), share, random)
         }
         None => {
             runs.sort_unstable_by_key(|run| run.first);
-            choose(Sweep::new(last, runs), random)
+            choose(Sweep::new(last, runs), share, random)
         }
     }
 }
 
-/// A subnet of the least use there is, from disjoint runs.
-fn choose(runs: impl Iterator<Item = Run>, random: u128) -> Option<u64> {
-    let mut least = Use::Taken;
-    let mut candidates = Vec::new();
-    for run in runs.filter(|run| run.usage != Use::Taken) {
-        if run.usage < least {
-            least = run.usage;
-            candidates.clear();
-        }
-        if run.usage == least {
-            candidates.push(run);
-        }
-    }
+/// A subnet of the part that was used least, from disjoint runs.
+fn choose(runs: impl Iterator<Item = Run>, share: NonZeroU32, random: u128) -> Option<u64> {
     let number = |run: &Run| u128::from(run.last - run.first) + 1;
-    let mut chosen = random.checked_rem(candidates.iter().map(number).sum())?;
-    for run in candidates {
-        match chosen.checked_sub(number(&run)) {
+    let mut free: Vec<_> = runs.filter(|run| run.usage != Use::Taken).collect();
+    free.sort_unstable_by_key(|run| (run.usage, run.first));
+    let enough = free.iter().map(number).sum::<u128>().div_ceil(share.get().into());
+    let mut best = 0;
+    let mut most = Use::Never;
+    let good = free.iter().take_while(|run| {
+        let better = best < enough || run.usage == most;
+        if better {
+            best += number(run);
+            most = run.usage;
+        }
+        better
+    });
+    let good = good.count();
+    let mut chosen = random.checked_rem(best)?;
+    for run in free.iter().take(good) {
+        match chosen.checked_sub(number(run)) {
             Some(behind) => chosen = behind,
             // Less than the number of subnets in the run, so that it fits.
             None => return Some(run.first + chosen as u64),
@@ -174,21 +184,29 @@ mod tests {
         }
 
         #[test]
-        fn each_of_the_least_used_is_chosen_by_one_number(mut runs in any_runs(), random: u128) {
+        fn each_of_those_used_least_is_chosen_by_one_number(
+            mut runs in any_runs(), share in 1..6_u32, random: u128,
+        ) {
             let uses = by_definition(&runs);
-            let least = *uses.iter().min().unwrap();
-            let candidates: Vec<_> = (0..COUNT).filter(|index| uses[*index as usize] == least).collect();
-            let expected = (least != Use::Taken)
-                .then(|| candidates[(random % candidates.len() as u128) as usize]);
-            prop_assert_eq!(least_used(COUNT - 1, &mut runs, random), expected);
+            let usage = |index: &u64| uses[*index as usize];
+            let mut free: Vec<_> = (0..COUNT).filter(|index| usage(index) != Use::Taken).collect();
+            free.sort_by_key(usage);
+            let last = free.len().div_ceil(share as usize).checked_sub(1);
+            let most = last.map(|last| usage(&free[last]));
+            free.retain(|index| Some(usage(index)) <= most);
+            let expected = most.map(|_| free[(random % free.len() as u128) as usize]);
+            let share = NonZeroU32::new(share).unwrap();
+            prop_assert_eq!(little_used(COUNT - 1, &mut runs, share, random), expected);
             runs.sort_unstable_by_key(|run| run.first);
-            prop_assert_eq!(choose(Sweep::new(COUNT - 1, &runs), random), expected);
+            prop_assert_eq!(choose(Sweep::new(COUNT - 1, &runs), share, random), expected);
         }
     }
 
     #[test]
     fn the_work_depends_on_the_runs_alone() {
         const LAST: u64 = (1 << 63) - 1;
+        let least_used =
+            |last, runs: &mut [Run], random| little_used(last, runs, NonZeroU32::MAX, random);
         // Far more subnets than anybody can look at: every second thousand is taken.
         let taken = |n: u64| Run { first: 2000 * n, last: 2000 * n + 999, usage: Use::Taken };
         let runs: Vec<_> = (0..100).map(taken).collect();

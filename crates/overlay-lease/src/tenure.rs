@@ -1,12 +1,13 @@
 //! Getting and keeping a lease, as a state machine.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::acquire::{AcquireError, Request};
 use crate::attempt::{Attempt, Progress, Release, Reservation};
 use crate::attributes::Attributes;
 use crate::backoff::Jitter;
+use crate::clock::BootInstant;
 use crate::family::Subnets;
 use crate::lease::Lease;
 use crate::operation::{Answer, Operation, Reply};
@@ -15,13 +16,14 @@ use crate::store::{StoreError, StoreErrorKind};
 /// How a node gets a lease and keeps it: what to ask the store, and when, and what to make of the answers.
 ///
 /// It does no I/O and reads no clock: [`Keeper`](crate::Keeper) runs it, for programs with a loop of their own it is here.
-/// Moments are those of a clock that is never set, and randomness comes from a seed. There is at most one question at a
-/// time; one that is not answered in time counts as failed, and an answer to it that comes later is passed over.
+/// Moments are arguments, and randomness comes from a seed. There is at most one question at a time; one that is not
+/// answered in time counts as failed, and an answer to it that comes later is passed over.
 ///
 /// A lease counts as held from the moment that the question was *sent* which made, changed or renewed it, for its time to
 /// live less [a hundredth](Self::SKEW). So the store never takes it for gone before its node does, however long
-/// answers take, as long as the clocks of both run equally fast to within that hundredth. A clock that stands still
-/// while the machine sleeps does not: after a sleep, what counts as held may not be until the next renewal.
+/// answers take and however long the machine sleeps, as long as the clocks of both run equally fast to within that
+/// hundredth. Who has slept lets time [`pass`](Self::pass) before believing anything, and asks
+/// [`Status::holds`] rather than remembering what was held.
 #[derive(Debug)]
 pub struct Tenure {
     request: Request,
@@ -42,7 +44,7 @@ pub struct Tenure {
     /// What to ask at once.
     next: Option<Operation>,
     /// When there is something to ask if there is nothing now; if not even that, now.
-    due: Option<Instant>,
+    due: Option<BootInstant>,
     changed: bool,
 }
 
@@ -77,20 +79,21 @@ pub enum Status {
         /// The lease.
         lease: Arc<Lease>,
         /// Until when, unless it is renewed. `None` for a reservation.
-        until: Option<Instant>,
+        until: Option<BootInstant>,
         /// The subnets that the node had before, if these are others.
         moved_from: Option<Subnets>,
-        /// Whether another process that uses the node's identity keeps writing something else into the lease.
-        contested: bool,
+        /// The lease as another process writes it again and again, which uses the node's identity as well: what it tells
+        /// peers says who that is. One of the two needs another identity.
+        contested: Option<Arc<Lease>>,
     },
     /// The node has this lease, but cannot renew it.
     Unconfirmed {
         /// The lease.
         lease: Arc<Lease>,
         /// Until when it is the node's nevertheless. `None` for a reservation.
-        until: Option<Instant>,
+        until: Option<BootInstant>,
         /// When it was confirmed last.
-        since: Instant,
+        since: BootInstant,
         /// Why it cannot be renewed.
         error: Arc<AcquireError>,
     },
@@ -100,7 +103,7 @@ pub enum Status {
         /// The lease.
         lease: Arc<Lease>,
         /// Since when.
-        since: Instant,
+        since: BootInstant,
         /// Why it could not be renewed, unless nobody tried, since the program did not run.
         error: Option<Arc<AcquireError>>,
     },
@@ -129,8 +132,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Held {
     lease: Arc<Lease>,
-    confirmed: Instant,
-    until: Option<Instant>,
+    confirmed: BootInstant,
+    until: Option<BootInstant>,
     expired: bool,
 }
 
@@ -138,7 +141,7 @@ struct Held {
 struct Flight {
     number: u64,
     purpose: &'static str,
-    sent: Instant,
+    sent: BootInstant,
     patience: Duration,
     /// Whether it tells the store the attributes as they are to be.
     publishes: bool,
@@ -149,10 +152,12 @@ struct Flight {
 struct Contest {
     /// How often it did, one time soon after another.
     rounds: u32,
+    /// What it made of it.
+    theirs: Option<Arc<Lease>>,
     /// When to write what is ours again.
-    answer: Option<Instant>,
+    answer: Option<BootInstant>,
     /// When it has given up, if nothing is heard of it until then.
-    over: Option<Instant>,
+    over: Option<BootInstant>,
 }
 
 /// How soon what can be tried again at once is tried again for the first time.
@@ -217,7 +222,7 @@ impl Tenure {
             (Some(since), error) => Status::Expired { lease, since, error },
             (None, Some(error)) => Status::Unconfirmed { lease, until, since: confirmed, error },
             (None, None) => {
-                let contested = self.contest.rounds > 1;
+                let contested = self.contest.theirs.clone().filter(|_| self.contest.rounds > 1);
                 Status::Held { lease, until, moved_from: self.moved_from, contested }
             }
         }
@@ -230,7 +235,7 @@ impl Tenure {
 
     /// When [`question`](Self::question) has to be called again if nothing else happens.
     #[must_use]
-    pub fn wake(&self) -> Option<Instant> {
+    pub fn wake(&self) -> Option<BootInstant> {
         let next = match (&self.flight, &self.phase) {
             (Some(flight), _) => Some(flight.sent + flight.patience),
             (None, Phase::Stopped) => None,
@@ -247,7 +252,7 @@ impl Tenure {
     }
 
     /// Lets time pass up to `now`, and tells what to ask the store then, if there is anything.
-    pub fn question(&mut self, now: Instant) -> Option<Question> {
+    pub fn question(&mut self, now: BootInstant) -> Option<Question> {
         self.pass(now);
         if self.flight.is_some() || matches!(self.phase, Phase::Stopped) {
             return None;
@@ -262,7 +267,7 @@ impl Tenure {
 
     /// Lets time pass up to `now`: an answer that did not come in time will not come, and a lease that was not renewed in
     /// time is no longer held.
-    pub fn pass(&mut self, now: Instant) {
+    pub fn pass(&mut self, now: BootInstant) {
         if let Some(flight) = self.flight.take_if(|flight| flight.sent + flight.patience <= now) {
             let error = StoreError::unanswered(flight.purpose, flight.patience);
             self.conclude(now, &flight, Err(error));
@@ -277,7 +282,7 @@ impl Tenure {
     }
 
     /// Takes in what the store said at the moment `now` to the question of this number, if that is still of interest.
-    pub fn answer(&mut self, now: Instant, number: u64, reply: Reply) {
+    pub fn answer(&mut self, now: BootInstant, number: u64, reply: Reply) {
         self.pass(now);
         if let Some(flight) = self.flight.take_if(|flight| flight.number == number) {
             self.conclude(now, &flight, reply);
@@ -299,7 +304,7 @@ impl Tenure {
     }
 
     /// Something may have happened to the lease or to the network's configuration: looks soon rather than when it is due.
-    pub fn look(&mut self, now: Instant) {
+    pub fn look(&mut self, now: BootInstant) {
         if self.flight.is_none() && matches!(self.phase, Phase::Renewing | Phase::Seeking(None)) {
             let soon = now + self.jitter.between(Duration::ZERO, SPREAD);
             self.due = self.due.map(|due| due.min(soon));
@@ -324,7 +329,7 @@ impl Tenure {
     }
 
     /// The first question of what is due now.
-    fn begin(&mut self, now: Instant) -> Operation {
+    fn begin(&mut self, now: BootInstant) -> Operation {
         match (&self.phase, &self.held) {
             (Phase::Renewing, Some(held)) => {
                 let lease = held.lease.clone();
@@ -353,7 +358,7 @@ impl Tenure {
         }
     }
 
-    fn send(&mut self, now: Instant, operation: Operation) -> Question {
+    fn send(&mut self, now: BootInstant, operation: Operation) -> Question {
         let publishes = match &operation {
             Operation::Create(_) => true,
             Operation::Update { attributes, .. } => *attributes == self.request.attributes,
@@ -374,7 +379,7 @@ impl Tenure {
     }
 
     /// What comes of the question in `flight`.
-    fn conclude(&mut self, now: Instant, flight: &Flight, reply: Reply) {
+    fn conclude(&mut self, now: BootInstant, flight: &Flight, reply: Reply) {
         match &mut self.phase {
             Phase::Seeking(Some(attempt)) => {
                 let progress = match reply {
@@ -398,7 +403,7 @@ impl Tenure {
         }
     }
 
-    fn got(&mut self, now: Instant, sent: Instant, lease: Arc<Lease>) {
+    fn got(&mut self, now: BootInstant, sent: BootInstant, lease: Arc<Lease>) {
         if let Some(lost) = self.lost.take().filter(|lost| lost.subnets != lease.subnets) {
             self.moved_from = Some(lost.subnets);
         }
@@ -409,7 +414,7 @@ impl Tenure {
         self.rest(now);
     }
 
-    fn not_yet(&mut self, now: Instant, error: AcquireError) {
+    fn not_yet(&mut self, now: BootInstant, error: AcquireError) {
         self.failures = self.failures.saturating_add(1);
         let first = if error.may_pass() { SOON } else { LATER };
         self.due = Some(now + self.jitter.backoff(self.failures, first, SEEK));
@@ -418,7 +423,7 @@ impl Tenure {
         self.changed = true;
     }
 
-    fn renewed(&mut self, now: Instant, flight: &Flight, reply: Reply) {
+    fn renewed(&mut self, now: BootInstant, flight: &Flight, reply: Reply) {
         let Some(held) = &mut self.held else { return };
         match reply {
             Ok(Answer::Done) => *held = Held::since(flight.sent, held.lease.clone()),
@@ -438,7 +443,7 @@ impl Tenure {
     }
 
     /// The lease is held, and nothing is wrong with it.
-    fn confirmed(&mut self, now: Instant) {
+    fn confirmed(&mut self, now: BootInstant) {
         if self.contest.over.is_some_and(|over| over <= now) {
             self.contest = Contest::default();
         }
@@ -447,7 +452,7 @@ impl Tenure {
         self.changed = true;
     }
 
-    fn unconfirmed(&mut self, now: Instant, flight: &Flight, error: StoreError) {
+    fn unconfirmed(&mut self, now: BootInstant, flight: &Flight, error: StoreError) {
         self.unpublished |= flight.publishes;
         if flight.publishes && error.kind() != StoreErrorKind::Unavailable {
             // What the store does not take must not cost the lease: that is renewed as it is meanwhile.
@@ -460,7 +465,7 @@ impl Tenure {
     }
 
     /// The lease is not as it was: it is `current`.
-    fn fenced(&mut self, now: Instant, current: Option<Arc<Lease>>) {
+    fn fenced(&mut self, now: BootInstant, current: Option<Arc<Lease>>) {
         let Some(held) = &mut self.held else { return };
         // It never went away, and does not go earlier than if nobody had changed it.
         let still = |lease: &Arc<Lease>| {
@@ -477,6 +482,7 @@ impl Tenure {
                 held.lease = lease;
                 self.unpublished = !ours;
                 if !ours {
+                    self.contest.theirs = Some(held.lease.clone());
                     self.contest.rounds = self.contest.rounds.saturating_add(1);
                     let again = self.contest.rounds - 1;
                     let wait = match again {
@@ -514,7 +520,7 @@ impl Tenure {
         self.phase = Phase::Seeking(None);
     }
 
-    fn looked(&mut self, now: Instant, reply: Reply) {
+    fn looked(&mut self, now: BootInstant, reply: Reply) {
         let outside = match (reply, &self.held) {
             (Ok(Answer::Standing(standing)), Some(held)) => standing
                 .config
@@ -532,7 +538,7 @@ impl Tenure {
     }
 
     /// Until the next round, or until there is something to write.
-    fn rest(&mut self, now: Instant) {
+    fn rest(&mut self, now: BootInstant) {
         let round = self.round();
         let next = now + self.jitter.between(round / 4 * 3, round);
         self.due = match (self.unpublished, self.contest.answer) {
@@ -542,7 +548,7 @@ impl Tenure {
         };
     }
 
-    fn released(&mut self, now: Instant, reply: Reply) {
+    fn released(&mut self, now: BootInstant, reply: Reply) {
         let Phase::Releasing(release) = &mut self.phase else { return };
         let ours = |lease: &Arc<Lease>| {
             lease.attributes == self.request.attributes || lease.attributes == Attributes::default()
@@ -597,7 +603,7 @@ impl Tenure {
 
 impl Held {
     /// This lease, by a question that was sent at the moment `sent`.
-    fn since(sent: Instant, lease: Arc<Lease>) -> Self {
+    fn since(sent: BootInstant, lease: Arc<Lease>) -> Self {
         let until = lease.ttl.and_then(|ttl| sent.checked_add(ttl - ttl / Tenure::SKEW));
         Self { lease, confirmed: sent, until, expired: false }
     }
@@ -618,7 +624,7 @@ impl Status {
 
     /// The lease that is the node's and nobody else's at the moment `now`.
     #[must_use]
-    pub fn holds(&self, now: Instant) -> Option<&Arc<Lease>> {
+    pub fn holds(&self, now: BootInstant) -> Option<&Arc<Lease>> {
         match self {
             Self::Held { lease, until, .. } | Self::Unconfirmed { lease, until, .. } => {
                 Some(lease).filter(|_| until.is_none_or(|until| now < until))

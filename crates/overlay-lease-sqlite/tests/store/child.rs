@@ -12,6 +12,7 @@ use overlay_lease::{
 use overlay_lease_sqlite::SqliteStore;
 
 use crate::common::{block_on, claim, config, configured, network, node, numbered, open};
+use crate::serve;
 
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
@@ -25,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) {
             "compete" => begin(file, name, compete).await,
             "obey" => obey(file, name).await,
             "churn" => churn(file, name).await,
+            "serve" => serve::run(open(file).await).await,
             "full" => full(file, name).await,
             "denied" => denied(file, name).await,
             other => panic!("no role {other}"),
@@ -33,7 +35,7 @@ pub(crate) fn run(arguments: &[String]) {
 }
 
 /// Says something to the parent, at once.
-fn say(text: std::fmt::Arguments<'_>) {
+pub(crate) fn say(text: std::fmt::Arguments<'_>) {
     let mut out = stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).expect("the parent listens");
 }

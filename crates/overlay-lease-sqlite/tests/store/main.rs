@@ -4,7 +4,11 @@
 mod child;
 mod common;
 mod conformance;
+mod histories;
 mod processes;
+mod protocol;
+mod remote;
+mod serve;
 mod single;
 
 use libtest_mimic::Arguments;
@@ -14,7 +18,8 @@ fn main() {
     if arguments.next().as_deref() == Some("child") {
         return child::run(&arguments.collect::<Vec<_>>());
     }
-    let trials = [conformance::trials(), single::trials(), processes::trials()];
+    let trials =
+        [conformance::trials(), histories::trials(), single::trials(), processes::trials()];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -215,7 +215,7 @@ fn until_done(process: &mut Process) -> Vec<String> {
     }
 }
 
-fn check_integrity(dir: &Dir) {
+pub(crate) fn check_integrity(dir: &Dir) {
     let file = Connection::open(dir.file()).unwrap();
     file.busy_timeout(Duration::from_secs(5)).unwrap();
     let sound: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();

@@ -31,6 +31,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_schema_stops_a_writer_that_does_not_check,
         a_row_that_cannot_be_read_is_skipped_and_stays_in_the_way,
         a_file_that_is_no_store_is_named_and_left_alone,
+        who_only_looks_makes_no_file,
+        what_is_closed_leaves_only_the_file,
+        nodes_that_never_come_back_are_forgotten,
         a_file_that_is_behind_its_log_is_whole,
         another_file_in_its_place_is_noticed,
         a_lock_that_is_held_for_too_long_makes_it_unavailable_and_no_more,
@@ -477,15 +480,89 @@ async fn a_file_that_is_no_store_is_named_and_left_alone() {
     ] {
         let error = SqliteStore::open(&path, &network("red")).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
+        assert_ne!(error.kind(), StoreErrorKind::Denied, "{error}");
     }
     assert!(!dir.path().join("missing").exists());
     assert_eq!(open(&dir.file()).await.snapshot().await.unwrap().leases.len(), 1, "it was good");
 }
 
+async fn who_only_looks_makes_no_file() {
+    let dir = Dir::new();
+    let red = network("red");
+    let open = || SqliteStore::open_existing(dir.file(), &red);
+    let error = open().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let text = error.to_string();
+    assert!(text.contains("cannot open the file: there is no such file"), "{text}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    configured(&dir.file()).await.0.close().await;
+    assert!(open().await.unwrap().config().await.unwrap().is_some());
+}
+
+async fn what_is_closed_leaves_only_the_file() {
+    let dir = Dir::new();
+    let (store, under) = configured(&dir.file()).await;
+    let other = open(&dir.file()).await;
+    let mut watch = store.watch(under).await.unwrap();
+    let clone = store.clone();
+    let asked: Vec<_> = (0..100)
+        .map(|number| {
+            let (store, claim) =
+                (store.clone(), claim(under, &format!("n{number}"), &numbered(number), HOUR));
+            tokio::spawn(async move { store.create(&claim).await.is_ok() })
+        })
+        .collect();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    store.close().await;
+    for asked in asked {
+        assert!(asked.await.unwrap(), "what was asked before is done");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "another process has it open");
+    let error = clone.snapshot().await.unwrap_err();
+    assert!(error.to_string().contains("the store was closed"), "{error}");
+    let watched = async { while watch.next().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), watched).await.expect("the watch hears of it");
+    clone.close().await;
+    assert_eq!(other.snapshot().await.unwrap().leases.len(), 100);
+    other.close().await;
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the file");
+    assert_eq!(open(&dir.file()).await.snapshot().await.unwrap().leases.len(), 100);
+}
+
+async fn nodes_that_never_come_back_are_forgotten() {
+    const BEFORE: u32 = 70_000;
+    let dir = Dir::new();
+    let (store, under) = configured(&dir.file()).await;
+    store.create(&claim(under, "stays", "10.200.0.0/24", HOUR)).await.unwrap();
+    let known = |pattern: &str| {
+        let count = "SELECT count(*), min(since) FROM nodes WHERE node LIKE ?1";
+        let row = raw(&dir).query_row(count, [pattern], |row| Ok((row.get(0)?, row.get(1)?)));
+        row.map(|row: (u32, Option<u32>)| row).unwrap()
+    };
+    let fill = "INSERT INTO nodes
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        SELECT 1, 'old' || i, '10.' || (i / 256 % 200) || '.' || (i % 256) || '.0/24', NULL, i + 2 FROM n";
+    raw(&dir).execute(fill, [BEFORE]).unwrap();
+    raw(&dir)
+        .execute_batch("UPDATE leases SET revision = 3; UPDATE networks SET revision = 79998")
+        .unwrap();
+    assert_eq!(known("old%"), (BEFORE, Some(3)));
+    for (name, free) in [("a", "10.201.0.0/24"), ("b", "10.202.0.0/24")] {
+        store.create(&claim(under, name, free, HOUR)).await.unwrap();
+    }
+    // 65,536 of which one is new, and one that came later.
+    assert_eq!(known("old%"), (65_535, Some(BEFORE + 2 - 65_534)));
+    assert_eq!((known("stays").0, known("_").0), (1, 2));
+    assert_eq!(store.tenants().await.unwrap().len(), 65_538);
+}
+
 async fn a_file_that_is_behind_its_log_is_whole() {
     let dir = Dir::new();
     let (store, under) = configured(&dir.file()).await;
-    for number in 0..100 {
+    // Fewer than what SQLite carries over by itself, which is after 1,000 pages.
+    for number in 0..60 {
         let name = format!("n{number}");
         store.create(&claim(under, &name, &numbered(number), HOUR)).await.unwrap();
     }

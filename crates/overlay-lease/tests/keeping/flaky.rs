@@ -1,14 +1,15 @@
 //! A store in memory that can be made to fail.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use overlay_lease::{
-    Attributes, Claim, ConfigureError, Configured, CreateError, Endpoints, Lease, MemoryStore,
-    MemoryWatch, NetworkConfig, NodeId, Request, Revision, Snapshot, Standing, Store, StoreError,
-    StoreErrorKind, Subnets, Tenant, Update, Watch, WriteError,
+    Attributes, BootInstant, Claim, ConfigureError, Configured, CreateError, Endpoints, Lease,
+    MemoryStore, MemoryWatch, NetworkConfig, NodeId, Request, Revision, Snapshot, Standing, Store,
+    StoreError, StoreErrorKind, Subnets, Tenant, Update, Watch, WriteError,
 };
+use tokio::time::Instant;
 
 /// Clones are the same store.
 #[derive(Clone, Default)]
@@ -22,6 +23,7 @@ struct Faults {
     away: AtomicBool,
     loses: AtomicUsize,
     hangs: AtomicBool,
+    slow: AtomicBool,
     refuses: AtomicBool,
     knows_all: AtomicBool,
     asked: Mutex<Vec<&'static str>>,
@@ -54,6 +56,11 @@ impl Flaky {
     /// Operations are never answered, and have no effect.
     pub(crate) fn hangs(&self, hangs: bool) {
         self.faults.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    /// Each operation takes three seconds.
+    pub(crate) fn slow(&self, slow: bool) {
+        self.faults.slow.store(slow, Ordering::SeqCst);
     }
 
     /// Nothing may be changed, only renewed.
@@ -99,6 +106,9 @@ impl Flaky {
         self.faults.asked.lock().unwrap().push(name);
         if self.faults.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.faults.slow.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         let failed = |what| StoreError::new(StoreErrorKind::Unavailable, "flaky", name, what);
         if self.faults.away.load(Ordering::SeqCst) {
@@ -198,6 +208,14 @@ impl Watch for FlakyWatch {
             }
         }
     }
+}
+
+/// Tokio's clock, which the tests hold, as the time since the start of the machine.
+pub(crate) fn now() -> BootInstant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    // Each test has a clock of its own, and one may begin before that of the first.
+    let later = Instant::now() + Duration::from_secs(3600);
+    BootInstant::at(later - *ORIGIN.get_or_init(Instant::now))
 }
 
 pub(crate) fn id(node: &str) -> NodeId {

@@ -6,7 +6,7 @@ use overlay_lease::{
     Changes, Difference, Follower, Following, Knowledge, MemoryStore, NetworkConfig, News,
     Revision, Skipped, Snapshot, Step, Store, StoreErrorKind, Update, acquire, release,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::flaky::{Flaky, SMALL, id, request};
 
@@ -37,6 +37,37 @@ async fn what_happens_is_told() {
     assert_eq!(follower.view().leases().len(), 1);
     let nothing = timeout(Duration::from_secs(20), follower.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
+}
+
+/// As in a `select!` with something that comes often.
+#[tokio::test(start_paused = true)]
+async fn who_often_looks_elsewhere_hears_it_as_soon() {
+    let store = Flaky::with(SMALL).await;
+    let a = acquire(&store, &request("a")).await.unwrap();
+    store.slow(true);
+    store.asked();
+    let mut follower = Follower::new(store.clone());
+    let mut looks = 0;
+    let begin = Instant::now();
+    let news = loop {
+        match timeout(Duration::from_millis(100), follower.next()).await {
+            Ok(news) => break news,
+            Err(_) => looks += 1,
+        }
+    };
+    assert_eq!(news.knowledge, Knowledge::Current);
+    assert!(matches!(&news.differences[..], [_, Difference::Added(lease)] if *lease == a));
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    while store.asked().last() != Some(&"watch") {
+        assert!(timeout(Duration::from_millis(100), follower.next()).await.is_err());
+    }
+    for _ in 0..40 {
+        assert!(timeout(Duration::from_millis(100), follower.next()).await.is_err());
+    }
+    assert_eq!(store.asked(), [""; 0], "each question once");
+    assert!(looks > 20, "{looks}");
+    let b = acquire(&store, &request("b")).await.unwrap();
+    assert_eq!(next(&mut follower).await.differences, [Difference::Added(b)]);
 }
 
 #[tokio::test(start_paused = true)]

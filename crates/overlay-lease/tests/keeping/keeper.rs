@@ -1,14 +1,15 @@
 //! Keeping a lease.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use overlay_lease::{
-    AcquireError, Keeper, Lease, Request, Status, Statuses, Store, Tenure, reserve,
+    AcquireError, Answer, BootInstant, Keeper, Lease, Operation, Reply, Request, Revision,
+    Standing, Status, Statuses, Store, StoreError, StoreErrorKind, Tenure, reserve,
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::flaky::{Flaky, SMALL, attributes, id, request, subnets};
+use crate::flaky::{Flaky, SMALL, attributes, id, now, request, subnets};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -30,14 +31,10 @@ async fn held(statuses: &mut Statuses) -> Arc<Lease> {
 }
 
 async fn keeper(store: &Flaky) -> (Keeper, Statuses, Arc<Lease>) {
-    let keeper = Keeper::start(store.clone(), request("a"));
+    let keeper = Keeper::with_clock(store.clone(), request("a"), now);
     let mut statuses = keeper.statuses();
     let lease = held(&mut statuses).await;
     (keeper, statuses, lease)
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +155,7 @@ async fn a_full_network_is_waited_for() {
     for third in 1..16 {
         others.push(store.give(subnets(&format!("10.5.{third}.0/24")), &format!("b{third}")).await);
     }
-    let keeper = Keeper::start(store.clone(), request("a"));
+    let keeper = Keeper::with_clock(store.clone(), request("a"), now);
     let mut statuses = keeper.statuses();
     let full = until(&mut statuses, |status| match status {
         Status::Acquiring { failures, .. } => *failures > 3,
@@ -199,7 +196,7 @@ async fn what_peers_are_told_changes_in_place_and_at_once() {
     sleep(Duration::from_secs(1)).await;
     store.loses_answers(0);
     let status = until(&mut statuses, |status| matches!(status, Status::Held { .. })).await;
-    assert!(matches!(status, Status::Held { contested: false, .. }), "{status:?}");
+    assert!(matches!(status, Status::Held { contested: None, .. }), "{status:?}");
     assert_eq!(store.lease_of("a").unwrap().attributes, attributes(5));
 }
 
@@ -235,10 +232,16 @@ async fn another_process_of_the_same_identity_is_told_and_not_fought() {
     let (_keeper, mut statuses, lease) = keeper(&store).await;
     let mut twin = request("a");
     twin.attributes = attributes(7);
-    let twin = Keeper::start(store.clone(), twin);
+    let twin = Keeper::with_clock(store.clone(), twin, now);
     let contested =
-        until(&mut statuses, |status| matches!(status, Status::Held { contested: true, .. }));
-    contested.await;
+        until(&mut statuses, |status| matches!(status, Status::Held { contested: Some(_), .. }));
+    let Status::Held { contested: Some(theirs), .. } = contested.await else { unreachable!() };
+    assert_eq!((&theirs.attributes, theirs.subnets), (&attributes(7), lease.subnets));
+    let mut newer = twin.statuses();
+    let contested =
+        until(&mut newer, |status| matches!(status, Status::Held { contested: Some(_), .. }));
+    let Status::Held { contested: Some(theirs), .. } = contested.await else { unreachable!() };
+    assert_eq!(theirs.attributes, attributes(1), "the newcomer is told as well");
     store.asked();
     let revision = store.revision();
     sleep(HOUR).await;
@@ -249,7 +252,7 @@ async fn another_process_of_the_same_identity_is_told_and_not_fought() {
     assert_eq!(store.leases()[0].subnets, lease.subnets);
     drop(twin);
     let over =
-        until(&mut statuses, |status| matches!(status, Status::Held { contested: false, .. }));
+        until(&mut statuses, |status| matches!(status, Status::Held { contested: None, .. }));
     over.await;
     assert_eq!(store.lease_of("a").unwrap().attributes, attributes(1));
 }
@@ -322,17 +325,86 @@ async fn a_lease_that_the_next_process_has_is_not_given_back() {
     let (old, ..) = keeper(&store).await;
     let mut next = request("a");
     next.attributes = attributes(2);
-    let next = Keeper::start(store.clone(), next);
+    let next = Keeper::with_clock(store.clone(), next, now);
     held(&mut next.statuses()).await;
     assert!(matches!(old.stop(true).await, Status::Stopped { error: None }));
     assert_eq!(store.lease_of("a").unwrap().attributes, attributes(2));
 }
 
+/// What a machine does that sleeps: tokio's clock stands still, the time since the start goes on.
+#[tokio::test(start_paused = true)]
+async fn after_a_sleep_nothing_is_held_that_came_to_its_end_meanwhile() {
+    let store = Flaky::with(SMALL).await;
+    let slept = Arc::new(Mutex::new(Duration::ZERO));
+    let clock = {
+        let slept = slept.clone();
+        move || now() + *slept.lock().unwrap()
+    };
+    let keeper = Keeper::with_clock(store.clone(), request("a"), clock.clone());
+    let mut statuses = keeper.statuses();
+    let lease = held(&mut statuses).await;
+    sleep(Duration::from_millis(1500)).await;
+
+    // While nothing is asked.
+    store.away(true);
+    *slept.lock().unwrap() += lease.ttl.unwrap();
+    assert_eq!(keeper.status().holds(clock()), None, "even before the keeper noticed");
+    let woke = Instant::now();
+    until(&mut statuses, |status| matches!(status, Status::Expired { .. })).await;
+    assert!(woke.elapsed() <= Duration::from_secs(1), "{:?}", woke.elapsed());
+    store.away(false);
+    assert_eq!(held(&mut statuses).await, lease);
+
+    // While an answer is waited for.
+    store.hangs(true);
+    keeper.publish(attributes(2));
+    store.asked();
+    while store.asked().is_empty() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    *slept.lock().unwrap() += lease.ttl.unwrap();
+    let woke = Instant::now();
+    until(&mut statuses, |status| matches!(status, Status::Expired { .. })).await;
+    assert!(woke.elapsed() <= Duration::from_secs(1), "{:?}", woke.elapsed());
+    store.hangs(false);
+    let again = held(&mut statuses).await;
+    assert_eq!((again.subnets, &again.attributes), (lease.subnets, &attributes(2)));
+    assert_eq!(keeper.status().holds(clock()), Some(&again));
+}
+
+/// An answer that was under way during the sleep counts from when it was asked for.
+#[test]
+fn an_answer_from_before_a_sleep_is_no_news() {
+    let (ttl, start) = (Duration::from_secs(30), BootInstant::at(HOUR));
+    let mut tenure = Tenure::new(Request::new(id("a"), attributes(1), ttl), 1);
+    let revision = Revision::new(1);
+    let mine = Lease::new(
+        subnets("10.5.1.0/24"),
+        Some(id("a")),
+        attributes(1),
+        Some(ttl),
+        revision,
+        revision,
+    );
+    let standing = Standing { lease: Some(Arc::new(mine)), ..Default::default() };
+    let question = tenure.question(start).unwrap();
+    tenure.answer(start, question.number, Ok(Answer::Standing(standing)));
+    let question = tenure.question(start).unwrap();
+    assert!(matches!(question.operation, Operation::Renew(_)), "{question:?}");
+    tenure.answer(start, question.number, Ok(Answer::Done));
+    assert!(tenure.status().holds(start).is_some());
+
+    let due = tenure.wake().unwrap();
+    let question = tenure.question(due).unwrap();
+    let woke = due + ttl;
+    tenure.answer(woke, question.number, Ok(Answer::Done));
+    assert_eq!(tenure.status().holds(woke), None);
+    assert!(matches!(tenure.status(), Status::Expired { .. }), "{:?}", tenure.status());
+}
+
 /// Answers of any kind, even to other questions, at any time, and any course of time: it goes on.
 #[test]
 fn nothing_makes_it_stop_or_panic() {
-    use overlay_lease::{Answer, Reply, StoreError, StoreErrorKind};
-
     let mut random = 1_u64;
     let mut next = move || {
         random =
@@ -340,18 +412,18 @@ fn nothing_makes_it_stop_or_panic() {
         random >> 33
     };
     let lease = |revision: u64, node: &str, ttl: Option<u64>| {
-        let revision = overlay_lease::Revision::new(revision);
+        let revision = Revision::new(revision);
         let ttl = ttl.map(Duration::from_secs);
         let (subnets, node) = (subnets("10.5.1.0/24"), Some(id(node)));
         Arc::new(Lease::new(subnets, node, attributes(1), ttl, revision, revision))
     };
     for ttl in [Duration::ZERO, Duration::from_millis(1500), HOUR, Duration::MAX] {
         let mut tenure = Tenure::new(Request::new(id("a"), attributes(1), ttl), next());
-        let mut time = std::time::Instant::now();
+        let mut time = BootInstant::now();
         let mut number = 0;
         let mut questions = 0;
         for _ in 0..20_000 {
-            time += Duration::from_millis(next() % 20_000);
+            time = time + Duration::from_millis(next() % 20_000);
             if let Some(question) = tenure.question(time) {
                 number = question.number;
                 questions += 1;
@@ -363,10 +435,7 @@ fn nothing_makes_it_stop_or_panic() {
             };
             let reply: Reply = match next() % 10 {
                 0 => Ok(Answer::Standing(Default::default())),
-                1 => Ok(Answer::Standing(overlay_lease::Standing {
-                    lease: Some(some),
-                    ..Default::default()
-                })),
+                1 => Ok(Answer::Standing(Standing { lease: Some(some), ..Default::default() })),
                 2 => Ok(Answer::Snapshot(Default::default())),
                 3 => Ok(Answer::Tenants(Vec::new())),
                 4 => Ok(Answer::Lease(some)),
@@ -384,7 +453,6 @@ fn nothing_makes_it_stop_or_panic() {
             }
             let status = tenure.status();
             assert!(!matches!(status, Status::Stopped { .. } | Status::Releasing), "{status:?}");
-            assert!(tenure.wake().is_none_or(|wake| wake < time + Duration::MAX / 1000));
         }
         assert!(questions > 1000, "{questions}");
     }

@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use overlay_lease::BootInstant;
+
 /// A SplitMix64.
 pub(crate) struct Random(u64);
 
@@ -73,6 +75,14 @@ impl Clock {
         let since = reading.saturating_sub(self.offset).as_nanos() as i128;
         let rate = MILLION + i128::from(self.faster);
         Duration::from_nanos(((since * MILLION + rate - 1) / rate) as u64)
+    }
+
+    pub(crate) fn boot_instant(&self, now: Duration) -> BootInstant {
+        BootInstant::at(self.reads(now))
+    }
+
+    pub(crate) fn when_boot_instant(&self, instant: BootInstant) -> Duration {
+        self.when(instant.since_start())
     }
 
     pub(crate) fn instant(&self, now: Duration) -> Instant {

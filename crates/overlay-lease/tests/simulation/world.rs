@@ -354,7 +354,7 @@ impl World {
                 if !self.is_current(node, life) {
                     return Ok(());
                 }
-                let now = self.nodes[node].clock.instant(self.now);
+                let now = self.nodes[node].clock.boot_instant(self.now);
                 let reply = self.fault.at_node(*reply);
                 self.nodes[node].tenure.answer(now, number, reply);
                 self.tend(node)

@@ -34,7 +34,7 @@ impl World {
     /// Lets the node's keeper do what it has to do now.
     pub(super) fn tend(&mut self, number: usize) -> Checked {
         let node = &mut self.nodes[number];
-        let now = node.clock.instant(self.now);
+        let now = node.clock.boot_instant(self.now);
         while let Some(question) = node.tenure.question(now) {
             match self.fault.before_asking(question.operation) {
                 Ok(operation) => {
@@ -60,7 +60,7 @@ impl World {
                 Status::Held { until, .. } | Status::Unconfirmed { until, .. } => *until,
                 _ => None,
             };
-            let until = until.map_or(Duration::MAX, |until| node.clock.when_instant(until));
+            let until = until.map_or(Duration::MAX, |until| node.clock.when_boot_instant(until));
             if let (Some(remembers), Some(subnets)) = (&mut node.remembers, holds) {
                 *remembers = Some(subnets);
             }
@@ -75,7 +75,7 @@ impl World {
         }
         let node = &mut self.nodes[number];
         if let Some(wake) = node.tenure.wake() {
-            let alarm = node.clock.when_instant(wake).max(self.now);
+            let alarm = node.clock.when_boot_instant(wake).max(self.now);
             if node.alarm != Some(alarm) {
                 node.alarm = Some(alarm);
                 self.queue.push(alarm, Event::Wake { node: number, life: node.life });
@@ -143,7 +143,7 @@ impl World {
             _ => false,
         };
         if node.looks && news.is_some_and(|news| news.differences.iter().any(concerns_me)) {
-            node.tenure.look(now);
+            node.tenure.look(node.clock.boot_instant(self.now));
             return self.tend(number);
         }
         Ok(())

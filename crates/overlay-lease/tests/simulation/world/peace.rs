@@ -10,7 +10,7 @@ impl World {
                 return Err(format!("node {number} does not run"));
             }
             let status = node.tenure.status();
-            let Status::Held { lease, contested: false, .. } = &status else {
+            let Status::Held { lease, contested: None, .. } = &status else {
                 return Err(format!("node {number} holds no lease: {status:?}"));
             };
             let stored = self.checker.lease_of(number);
