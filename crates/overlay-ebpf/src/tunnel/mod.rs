@@ -13,7 +13,7 @@ use overlay_netlink::Ifindex;
 
 pub use counters::{Counters, Reason, Traffic};
 pub use options::{DEFAULT_PORT, Dscp, Format, SourcePort, TunnelOptions};
-pub use peer::{NextHop, Remote};
+pub use peer::Remote;
 
 use self::emit::{Maps, PeersV4, PeersV6};
 use self::options::Plan;
