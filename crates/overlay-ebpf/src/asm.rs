@@ -89,6 +89,8 @@ pub enum Swap {
 pub enum Helper {
     /// `bpf_map_lookup_elem(map, key)`: a pointer to the value, or 0.
     MapLookup = 1,
+    /// `bpf_skb_set_tunnel_key(skb, key, size, flags)`: takes the packet's route away.
+    SetTunnelKey = 21,
     /// `bpf_redirect(ifindex, flags)`.
     Redirect = 23,
     /// `bpf_get_hash_recalc(skb)`: the hash of the packet's flow.
@@ -113,6 +115,7 @@ impl Helper {
     const fn name(self) -> &'static str {
         match self {
             Self::MapLookup => "bpf_map_lookup_elem",
+            Self::SetTunnelKey => "bpf_skb_set_tunnel_key",
             Self::Redirect => "bpf_redirect",
             Self::HashRecalc => "bpf_get_hash_recalc",
             Self::PullData => "bpf_skb_pull_data",
@@ -128,6 +131,7 @@ impl Helper {
     fn from_number(number: i32) -> Option<Self> {
         [
             Self::MapLookup,
+            Self::SetTunnelKey,
             Self::Redirect,
             Self::HashRecalc,
             Self::PullData,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::asm::{Assembler, Helper, Reg, Size};
+use overlay_netlink::Ifindex;
+
+use crate::asm::{Assembler, Condition, Helper, Reg, Size};
+use crate::attach::{Attachment, Hook, Method};
 use crate::error::Error;
 use crate::program::{Program, ProgramKind};
 use crate::tunnel::abi::{self, skb};
@@ -61,7 +64,7 @@ fn adjust(delta: i32, flags: i32, protocol: bool) -> Result<Program, Error> {
     asm.mov(R4, flags);
     asm.call(Helper::AdjustRoom);
     if protocol {
-        asm.jump_if(R0, crate::asm::Condition::NotEqual, 0, end);
+        asm.jump_if(R0, Condition::NotEqual, 0, end);
         asm.load(Size::Word, R0, R6, skb::PROTOCOL);
     }
     asm.bind(end);
@@ -96,6 +99,54 @@ pub enum Support {
 }
 
 impl Support {
+    /// Whether classifiers or XDP programs can be attached to a hook of a device: attaches one that does nothing, and
+    /// takes it off again. In a driver that may restart queues, so ask for [`Hook::XdpNative`] only to use it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Attach`] and [`Error::Netlink`] for reasons that have to do with the device: there is none, or somebody
+    /// else's XDP program is there.
+    ///
+    /// # Privileges
+    ///
+    /// None to be told that they are lacking; to be told that it works, those of [`Attachment::new`].
+    pub fn of(hook: Hook, method: Method, device: Ifindex) -> Result<Self, Error> {
+        const NAME: &str = "probe";
+        let (kind, answer) = match hook {
+            Hook::Ingress | Hook::Egress => (ProgramKind::Classifier, abi::NEXT),
+            Hook::XdpNative | Hook::XdpGeneric => (ProgramKind::Xdp, abi::XDP_PASS),
+        };
+        let mut asm = Assembler::new();
+        asm.mov(Reg::R0, answer);
+        asm.exit();
+        let attached = Program::assemble(kind, NAME, asm)
+            .and_then(|program| Attachment::new(&program, hook, device, method, NAME));
+        match attached {
+            Ok(_) => Ok(Self::Works),
+            Err(error) if error.is_permission() => Ok(Self::Privilege("CAP_BPF and CAP_NET_ADMIN")),
+            Err(error) => match error.errno() {
+                Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOENT) => {
+                    Ok(Self::missing(hook, method, &error))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// What the kernel would have to have.
+    fn missing(hook: Hook, method: Method, error: &Error) -> Self {
+        let (since, option) = match (hook, method) {
+            _ if matches!(error, Error::Load { .. }) => ("4.8", "CONFIG_BPF_SYSCALL"),
+            (Hook::XdpNative, _) => ("5.9", "CONFIG_BPF_SYSCALL and a driver that knows XDP"),
+            (Hook::XdpGeneric, _) => ("5.9", "CONFIG_BPF_SYSCALL"),
+            (_, Method::Tcx) => ("6.6", "CONFIG_NET_XGRESS"),
+            (_, Method::Clsact | Method::Auto) => {
+                ("4.5", "CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF")
+            }
+        };
+        Self::Kernel { since, option }
+    }
+
     /// Whether it works.
     #[must_use]
     pub fn works(&self) -> bool {

@@ -22,6 +22,10 @@ const CLASS: i16 = SPILL - 8;
 /// The source port, as it stands in the packet.
 const PORT: i16 = SPILL - 16;
 
+/// `struct bpf_tunnel_key` in its shortest form.
+const NO_TUNNEL: i16 = SPILL - 24;
+const NO_TUNNEL_LEN: i32 = 8;
+
 /// The longest packet whose length fits an outer header, whatever that is.
 const LONGEST: i32 = 65_535 - 48;
 
@@ -186,6 +190,7 @@ fn outer(emit: &mut Emitter<'_>, plan: &Plan, inner: IpVersion, local: Local) {
     emit.asm.mov(R4, abi::FIXED_GSO | encapsulation);
     emit.asm.call(Helper::AdjustRoom);
     emit.asm.jump_if(R0, Condition::NotEqual, 0, emit.because(Reason::Unusual));
+    forget_route(emit);
     // An Ethernet header of zeroes, to be filled in with the neighbour's address.
     emit.asm.mov(R1, R6);
     emit.asm.mov(R2, i32::from(abi::ETHERNET));
@@ -305,17 +310,24 @@ fn udp(emit: &mut Emitter<'_>, plan: &Plan, port: u16, at: i16) {
 /// Hands the packet to the underlay device.
 fn send(emit: &mut Emitter<'_>, plan: &Plan) {
     let asm = &mut emit.asm;
-    let go = asm.label();
-    asm.mov(R2, 0);
-    asm.mov(R3, 0);
-    asm.load(Size::Word, R1, R9, value::NEXT_HOP);
-    asm.jump_if(R1, Condition::Equal, 0, go);
+    asm.mov(R1, plan.underlay.0.cast_signed());
     asm.mov(R2, R9);
     asm.add(R2, i32::from(value::NEXT_HOP));
     asm.mov(R3, abi::REDIR_NEIGH);
-    asm.bind(go);
-    asm.mov(R1, plan.underlay.0.cast_signed());
     asm.mov(R4, 0);
     asm.call(Helper::RedirectNeigh);
     asm.exit();
+}
+
+/// Makes the packet forget its route over the TUN device. While a neighbour is being resolved packets wait for it, and
+/// those that have a route are sent by way of that afterwards. Of the helpers that replace a route this is the cheapest.
+fn forget_route(emit: &mut Emitter<'_>) {
+    let asm = &mut emit.asm;
+    asm.store(Size::Double, R10, NO_TUNNEL, 0);
+    asm.mov(R1, R6);
+    asm.mov(R2, R10);
+    asm.add(R2, i32::from(NO_TUNNEL));
+    asm.mov(R3, NO_TUNNEL_LEN);
+    asm.mov(R4, 0);
+    asm.call(Helper::SetTunnelKey);
 }

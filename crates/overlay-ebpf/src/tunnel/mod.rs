@@ -13,7 +13,7 @@ use overlay_netlink::Ifindex;
 
 pub use counters::{Counters, Reason, Traffic};
 pub use options::{DEFAULT_PORT, Dscp, Format, SourcePort, TunnelOptions};
-pub use peer::{NextHop, Remote};
+pub use peer::Remote;
 
 use self::emit::{Maps, PeersV4, PeersV6};
 use self::options::Plan;
@@ -34,6 +34,12 @@ pub struct AttachOptions {
 }
 
 impl AttachOptions {
+    /// TCX where the kernel has it, without XDP.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { method: Method::Auto, xdp: Xdp::Off }
+    }
+
     /// With classifiers attached in another way.
     #[must_use]
     pub const fn method(mut self, method: Method) -> Self {
@@ -60,10 +66,8 @@ pub enum Xdp {
     /// No: the classifier does it.
     #[default]
     Off,
-    /// In the driver; those that cannot are an error.
+    /// In the driver; those that cannot are an error. Behind the driver, as generic XDP, it would be too late for GRO.
     Native,
-    /// Behind any driver. This shows that it works, it is not fast.
-    Generic,
 }
 
 /// The programs and maps of a tunnel, loaded.
@@ -175,21 +179,17 @@ impl Tunnel {
         };
         // In before out: peers answer to what is sent.
         let mut held = Vec::new();
-        let hook = match options.xdp {
-            Xdp::Off => None,
-            Xdp::Native => Some(Hook::XdpNative),
-            Xdp::Generic => Some(Hook::XdpGeneric),
-        };
-        if let Some(hook) = hook {
-            let mark = mark(self.underlay);
-            let marked = ingress::classifier(&self.plan, &self.maps, self.mixtures, Some(mark));
-            let name = format!("{}_in", self.name);
-            let classifier = Program::assemble(ProgramKind::Classifier, &name, marked)?;
-            held.push(attach(&classifier, Hook::Ingress, self.underlay)?);
-            let xdp = self.load_xdp(mark)?;
-            held.push(attach(&xdp, hook, self.underlay)?);
-        } else {
-            held.push(attach(&self.ingress, Hook::Ingress, self.underlay)?);
+        match options.xdp {
+            Xdp::Off => held.push(attach(&self.ingress, Hook::Ingress, self.underlay)?),
+            Xdp::Native => {
+                let mark = mark(self.underlay);
+                let marked = ingress::classifier(&self.plan, &self.maps, self.mixtures, Some(mark));
+                let name = format!("{}_in", self.name);
+                let classifier = Program::assemble(ProgramKind::Classifier, &name, marked)?;
+                held.push(attach(&classifier, Hook::Ingress, self.underlay)?);
+                let xdp = self.load_xdp(mark)?;
+                held.push(attach(&xdp, Hook::XdpNative, self.underlay)?);
+            }
         }
         held.push(attach(&self.egress, Hook::Egress, self.device)?);
         // They go off in this order: first nothing more is sent.
