@@ -28,6 +28,8 @@ pub enum DropReason {
     Congested,
     /// To the underlay: the kernel refused to send, as a firewall makes it do.
     Refused,
+    /// From the underlay: the socket's buffer was full, since more arrived than could be carried.
+    Overrun,
     /// From the underlay: longer than any datagram can be that this node has room for.
     Truncated,
     /// From the underlay: no IP packet, or one whose lengths do not fit those of the datagram.
@@ -46,7 +48,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unsendable,
         Self::NoPeer,
         Self::Group,
@@ -54,6 +56,7 @@ impl DropReason {
         Self::Unreachable,
         Self::Congested,
         Self::Refused,
+        Self::Overrun,
         Self::Truncated,
         Self::Malformed,
         Self::Spoofed,
@@ -74,6 +77,7 @@ impl DropReason {
             Self::Unreachable => "unreachable",
             Self::Congested => "congested",
             Self::Refused => "refused",
+            Self::Overrun => "overrun",
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
             Self::Spoofed => "spoofed",
@@ -285,9 +289,9 @@ mod tests {
             assert_eq!((reason, count), (DropReason::ALL[number], number as u64 + 1));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.to_string());
         }
-        assert_eq!(counters.drops.total(), 14 * 15 / 2);
+        assert_eq!(counters.drops.total(), 15 * 16 / 2);
         let json = serde_json::to_value(&counters).unwrap();
-        assert_eq!(json["drops"]["device-refused"], 14);
+        assert_eq!(json["drops"]["device-refused"], 15);
     }
 
     #[test]

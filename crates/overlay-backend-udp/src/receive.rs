@@ -32,11 +32,15 @@ pub(crate) fn run(shared: &Shared, index: usize) {
     options.udp = shared.device.level() == TunLevel::TcpAndUdp;
     let mut coalescer = Box::new(Coalescer::new(options));
     let mut buffer = vec![0; BUFFER];
-    let mut failures = 0;
+    let (mut failures, mut overruns) = (0, 0);
     while !shared.stop.is_told() {
         match socket.receive(&mut buffer) {
             Ok(datagrams) => {
                 failures = 0;
+                if let Some(now) = datagrams.overruns {
+                    let more = now.wrapping_sub(std::mem::replace(&mut overruns, now));
+                    tally.dropped(DropReason::Overrun, more as usize);
+                }
                 take(shared, queue, tally, &mut coalescer, &mut buffer, datagrams);
             }
             Err(Errno::AGAIN) => {
@@ -93,7 +97,7 @@ fn take(
                 Ok(()) => {
                     tally.super_packets.add(1);
                     packets += packet.packets();
-                    bytes += packet.pieces().map(|piece| piece.len()).sum::<usize>();
+                    bytes += bytes_before(&packet);
                 }
                 Err(reason) => tally.dropped(reason, packet.packets()),
             }
@@ -122,6 +126,12 @@ fn write(queue: &Queue, buffer: &[u8], packet: &Coalesced<'_>) -> Result<(), Dro
         Errno::IO | Errno::BADFD | Errno::NODEV | Errno::NXIO => DropReason::DeviceDown,
         _ => DropReason::DeviceRefused,
     })
+}
+
+/// Bytes of the packets that have become one, each with its headers.
+fn bytes_before(packet: &Coalesced<'_>) -> usize {
+    let header_len = packet.header().gso.map_or(0, |gso| gso.header_len.into());
+    packet.len() + packet.packets().saturating_sub(1) * header_len
 }
 
 /// Says which packets are to be delivered here, of those in datagrams from one peer.

@@ -57,6 +57,9 @@ pub(crate) struct Datagrams {
     pub(crate) ecn: Ecn,
     /// Whether the end is missing.
     pub(crate) is_cut: bool,
+    /// How many the kernel had thrown away by then because the buffer was full. It begins anew after 2^32, and is not told
+    /// as long as there are none.
+    pub(crate) overruns: Option<u32>,
 }
 
 /// What the error queue told.
@@ -108,6 +111,7 @@ impl UdpSocket {
         sockopt::set_socket_timeout(&fd, Timeout::Send, Some(SEND_TIMEOUT))
             .map_err(fail("limit the time of a send"))?;
         set_buffers(&fd, buffers);
+        set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1).map_err(fail("count overruns"))?;
         let coalesces = set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         rustix::net::bind(&fd, &local).map_err(fail("bind"))?;
         if sharing == Sharing::First {
@@ -196,6 +200,7 @@ impl UdpSocket {
             source,
             ecn: Ecn::NotEct,
             is_cut: message.is_cut,
+            overruns: None,
         };
         for (level, kind, data) in messages(control.get(..message.control_len).unwrap_or_default())
         {
@@ -203,6 +208,9 @@ impl UdpSocket {
                 (libc::SOL_UDP, libc::UDP_GRO, [a, b, c, d]) => {
                     let each = i32::from_ne_bytes([*a, *b, *c, *d]);
                     datagrams.each = usize::try_from(each).unwrap_or(message.len);
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, [a, b, c, d]) => {
+                    datagrams.overruns = Some(u32::from_ne_bytes([*a, *b, *c, *d]));
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS, [tos]) => datagrams.ecn = Ecn::of(*tos),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, [a, b, c, d]) => {
@@ -264,5 +272,142 @@ fn set_buffers(fd: &OwnedFd, buffers: Buffers) {
     }
     if sockopt::set_socket_send_buffer_size_force(fd, buffers.send).is_err() {
         let _ = sockopt::set_socket_send_buffer_size(fd, buffers.send);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overlay_wire::segment::SendLimit;
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
+    const BUFFERS: Buffers = Buffers { receive: 1 << 20, send: 1 << 20 };
+
+    /// A socket on an address of the loopback device that no other test has.
+    fn socket(last: u8, port: u16, sharing: Sharing) -> Result<UdpSocket, ForwardError> {
+        let address = Ipv4Addr::new(127, 82, 85, last);
+        UdpSocket::open(SocketAddr::new(address.into(), port), sharing, BUFFERS)
+    }
+
+    /// The datagrams that arrive until `count` are there.
+    fn received(socket: &UdpSocket, count: usize) -> Vec<(Vec<u8>, Ecn)> {
+        let (start, mut all) = (Instant::now(), Vec::new());
+        let mut buffer = vec![0; 1 << 17];
+        while all.len() < count && start.elapsed() < Duration::from_secs(5) {
+            match socket.receive(&mut buffer) {
+                Ok(train) => {
+                    assert!(!train.is_cut && train.each > 0);
+                    let datagrams = buffer[..train.len].chunks(train.each);
+                    all.extend(datagrams.map(|datagram| (datagram.to_vec(), train.ecn)));
+                }
+                Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
+                Err(errno) => panic!("{errno}"),
+            }
+        }
+        all
+    }
+
+    /// Sends a train.
+    fn send(from: &UdpSocket, to: &UdpSocket, datagrams: &[Vec<u8>], ecn: Ecn) {
+        let pieces: Vec<IoSlice<'_>> = datagrams.iter().map(|it| IoSlice::new(it)).collect();
+        let each = u16::try_from(datagrams[0].len()).unwrap();
+        from.send(to.local.ip(), ecn, &pieces, Some(each)).unwrap();
+    }
+
+    #[test]
+    fn trains_arrive_as_they_were_sent() {
+        let (a, b) =
+            (socket(1, 8285, Sharing::Alone).unwrap(), socket(2, 8285, Sharing::Alone).unwrap());
+        for (count, ecn) in [(2, Ecn::NotEct), (44, Ecn::Ect0), (64, Ecn::Ce)] {
+            let mut sent: Vec<Vec<u8>> = (0..count).map(|number| vec![number; 1000]).collect();
+            sent[usize::from(count) - 1].truncate(10);
+            send(&a, &b, &sent, ecn);
+            let received = received(&b, count.into());
+            assert!(received.iter().all(|(_, mark)| *mark == ecn), "{ecn:?}");
+            let datagrams: Vec<Vec<u8>> = received.into_iter().map(|(it, _)| it).collect();
+            assert_eq!(datagrams, sent);
+        }
+    }
+
+    #[test]
+    fn more_than_the_kernel_takes_is_refused_and_remembered() {
+        let (a, b) =
+            (socket(3, 8285, Sharing::Alone).unwrap(), socket(4, 8285, Sharing::Alone).unwrap());
+        let many = vec![IoSlice::new(b"segment"); 129];
+        let refused = a.send(b.local.ip(), Ecn::NotEct, &many, Some(7));
+        assert_eq!(refused, Err(Errno::INVAL));
+        a.step_down(Errno::INVAL);
+        assert_eq!(a.max_segments(), SendLimit::new(IpVersion::V4).segments);
+        a.step_down(Errno::INVAL);
+        assert_eq!(a.max_segments(), 1);
+        let device = socket(5, 8285, Sharing::Alone).unwrap();
+        device.step_down(Errno::IO);
+        assert_eq!(device.max_segments(), 1);
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_path_says_how_long_it_may_be() {
+        let (a, b) =
+            (socket(6, 8285, Sharing::Alone).unwrap(), socket(7, 8285, Sharing::Alone).unwrap());
+        // The path to itself takes 65,536 bytes, and a datagram with DF is no longer than this with its headers.
+        let long = vec![1; 65_507];
+        a.send(b.local.ip(), Ecn::NotEct, &[IoSlice::new(&long)], None).unwrap();
+        assert_eq!(received(&b, 1), [(long, Ecn::NotEct)]);
+        assert_eq!(a.report(), None);
+        let longer = vec![1; 65_508];
+        let refused = a.send(b.local.ip(), Ecn::NotEct, &[IoSlice::new(&longer)], None);
+        assert_eq!(refused, Err(Errno::MSGSIZE));
+    }
+
+    #[test]
+    fn an_error_from_elsewhere_is_reported_and_then_over() {
+        let a = socket(8, 8285, Sharing::Alone).unwrap();
+        let nobody = Ipv4Addr::new(127, 82, 85, 99).into();
+        a.send(nobody, Ecn::NotEct, &[IoSlice::new(b"?")], None).unwrap();
+        let start = Instant::now();
+        let mut report = None;
+        while report.is_none() && start.elapsed() < Duration::from_secs(5) {
+            report = a.report();
+        }
+        assert_eq!(report, Some(Report::Other));
+        let mut buffer = [0; 10];
+        // Whether the error itself has gone with its report or not, it does not stay.
+        let _ = a.receive(&mut buffer);
+        assert_eq!(a.receive(&mut buffer), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn what_was_lost_to_a_full_buffer_is_known() {
+        let (a, address) =
+            (socket(10, 8285, Sharing::Alone).unwrap(), Ipv4Addr::new(127, 82, 85, 11));
+        let narrow = Buffers { receive: 20_000, ..BUFFERS };
+        let local = SocketAddr::new(address.into(), 8285);
+        let b = UdpSocket::open(local, Sharing::Alone, narrow).unwrap();
+        let send =
+            || a.send(address.into(), Ecn::NotEct, &[IoSlice::new(&[0; 1000])], None).unwrap();
+        (0..200).for_each(|_| send());
+        let mut buffer = vec![0; 1 << 17];
+        let mut arrived = 0;
+        while let Ok(train) = b.receive(&mut buffer) {
+            assert_eq!(train.overruns, None);
+            arrived += train.len / train.each;
+        }
+        assert!(arrived < 200);
+        send();
+        let overruns = b.receive(&mut buffer).unwrap().overruns;
+        assert_eq!(overruns, Some(200 - arrived as u32));
+    }
+
+    #[test]
+    fn an_address_is_shared_only_by_those_who_know_of_it() {
+        let first = socket(9, 8285, Sharing::First).unwrap();
+        let second = socket(9, 8285, Sharing::Joined).unwrap();
+        for sharing in [Sharing::Alone, Sharing::First] {
+            let error = socket(9, 8285, sharing).unwrap_err().to_string();
+            assert!(error.contains("127.82.85.9:8285: bind"), "{error}");
+        }
+        drop((first, second));
+        socket(9, 8285, Sharing::Alone).unwrap();
     }
 }
