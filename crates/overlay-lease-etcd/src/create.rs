@@ -41,7 +41,11 @@ impl Network {
             // node may find and hold the lease by the time this arrives.
             let _ = self.client.revoke(etcd_lease).await;
         }
-        result
+        result.map_err(|error| match error {
+            CreateError::Store(error) => error.into(),
+            _ if unknown => self.unknown(OPERATION).into(),
+            refused => refused,
+        })
     }
 
     /// `unknown` becomes whether one of the transactions may have had its effect, or may still have it.

@@ -82,6 +82,13 @@ impl Network {
     }
 
     /// What was seen of the node last, if it was the last that was looked up.
+    /// An answer got lost, and since then somebody has written what excludes the same write, so that nobody knows whether
+    /// it had its effect in between.
+    pub(crate) fn unknown(&self, operation: &'static str) -> StoreError {
+        let reason = "outcome unknown: an answer got lost, and by now there is something else";
+        StoreError::new(StoreErrorKind::Unavailable, &self.name, operation, reason)
+    }
+
     pub(crate) fn seen(&self, node: &NodeId) -> Tenancy {
         let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.as_ref().filter(|tenancy| tenancy.node == *node);

@@ -36,6 +36,7 @@ impl Network {
         let done = answer.repeated && now.is_some_and(|now| now.value == value);
         match found {
             Some(found) if done => Ok(found),
+            _ if answer.repeated => Err(self.unknown(operation).into()),
             found => Err(ConfigureError::Reconfigured(found)),
         }
     }
@@ -98,7 +99,8 @@ impl Network {
         let answer = self.client.txn(txn).await;
         let mut answer = answer.map_err(|error| self.error(operation, error))?;
         let now = answer.take_one(0);
-        let done_before = answer.repeated && now.is_none();
+        let gone = |now: &KeyValue| now.create_revision != number(own.lease.created);
+        let done_before = answer.repeated && now.as_ref().is_none_or(gone);
         if !(answer.succeeded || done_before) {
             return Err(self.fenced(now.as_ref()));
         }
@@ -188,6 +190,9 @@ impl Network {
                 now.as_ref().filter(|now| now.value == value && now.lease == etcd_lease)
             && let Ok(lease) = value::read_lease(own.lease.subnets, now)
         {
+        if answer.repeated {
+            return Err(self.unknown(operation).into());
+        }
             return Ok(lease);
         }
         Err(self.fenced(now.as_ref()))
