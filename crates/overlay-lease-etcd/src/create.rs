@@ -41,7 +41,11 @@ impl Network {
             // node may find and hold the lease by the time this arrives.
             let _ = self.client.revoke(etcd_lease).await;
         }
-        result
+        result.map_err(|error| match error {
+            CreateError::Store(error) => error.into(),
+            _ if unknown => self.unknown(OPERATION).into(),
+            refused => refused,
+        })
     }
 
     /// `unknown` becomes whether one of the transactions may have had its effect, or may still have it.
@@ -107,15 +111,12 @@ impl Network {
     /// Why the transaction failed, unless the reason is gone.
     async fn judge(&self, attempt: &Attempt<'_>, repeated: bool) -> Result<Verdict, CreateError> {
         let claim = attempt.claim;
-        let mut txn = Txn::default()
-            .then_get(KeyRange::single(self.layout.config()), 1)
-            .then_get(KeyRange::single(self.layout.lease(&claim.subnets)), 1);
-        for keys in self.overlapping(&claim.subnets) {
-            txn = txn.then_get(keys, 1);
-        }
-        let answer = self.client.txn(txn).await;
-        let mut answer = answer.map_err(|error| self.error(OPERATION, error))?;
-        let (config, own) = (answer.take_one(0), answer.take_one(1));
+        let keys = [self.layout.config(), self.layout.lease(&claim.subnets)].into_iter();
+        let keys = keys.chain(claim.node.as_ref().map(|node| self.layout.node(node)));
+        let ranges = keys.map(KeyRange::single).chain(self.overlapping(&claim.subnets));
+        let found = self.reader.firsts(ranges.collect()).await;
+        let mut found = found.map_err(|error| self.error(OPERATION, error))?.into_iter();
+        let (config, own) = (found.next().flatten(), found.next().flatten());
 
         if let Some(own) = own.filter(|own| attempt.made(own, repeated))
             && let Ok(lease) = value::read_lease(claim.subnets, &own)
@@ -127,10 +128,13 @@ impl Network {
             return Err(CreateError::Reconfigured(config));
         }
         let tenancy = match &claim.node {
-            Some(node) => Some(self.tenancy(node, &claim.subnets).await?),
+            Some(node) => {
+                let record = found.next().flatten();
+                Some(self.tenancy(node, record.as_ref(), &claim.subnets).await?)
+            }
             None => None,
         };
-        for kv in answer.got.into_iter().flat_map(|got| got.kvs) {
+        for kv in found.flatten() {
             if let Some(found) = self.read(&kv) {
                 let taken = found.unwrap_or_else(|_| self.unreadable(claim, &kv));
                 return Err(CreateError::Taken(taken));
@@ -140,19 +144,22 @@ impl Network {
         Ok(Verdict::Again(tenancy))
     }
 
-    /// What etcd has of the node now, unless that is a lease.
-    async fn tenancy(&self, node: &NodeId, wanted: &Subnets) -> Result<Tenancy, CreateError> {
-        let get = async |key: String| {
-            let answer = self.client.range(KeyRange::single(key), 1, 0).await;
-            answer.map(|answer| answer.kvs.into_iter().next())
-        };
-        let failed = |error| self.error(OPERATION, error);
-        let record = get(self.layout.node(node)).await.map_err(failed)?;
-        let kv = match record.as_ref().and_then(value::read_subnets) {
-            Some(subnets) => get(self.layout.lease(&subnets)).await.map_err(failed)?,
+    /// What etcd has of the node now, with this record, unless that is a lease.
+    async fn tenancy(
+        &self,
+        node: &NodeId,
+        record: Option<&KeyValue>,
+        wanted: &Subnets,
+    ) -> Result<Tenancy, CreateError> {
+        let kv = match record.and_then(value::read_subnets) {
+            Some(subnets) => {
+                let key = KeyRange::single(self.layout.lease(&subnets));
+                let found = self.reader.firsts(vec![key]).await;
+                found.map_err(|error| self.error(OPERATION, error))?.into_iter().next().flatten()
+            }
             None => None,
         };
-        let tenancy = Tenancy::new(node, record.as_ref(), kv.as_ref());
+        let tenancy = Tenancy::new(node, record, kv.as_ref());
         match tenancy.lease(kv.as_ref()) {
             Some(lease) if lease.subnets == *wanted => Err(CreateError::Taken(lease)),
             Some(lease) => Err(CreateError::Holds(lease)),

@@ -11,7 +11,7 @@ use overlay_lease::{
 use crate::RequestError;
 use crate::layout::{Layout, Place};
 use crate::rpc::messages::KeyValue;
-use crate::rpc::{Client, Got, KeyRange, Txn};
+use crate::rpc::{Client, Got, KeyRange, Reader, Txn};
 use crate::value::{self, revision};
 
 /// How many keys one answer may have. 20,000 leases are some 5 MB.
@@ -23,6 +23,7 @@ const ATTEMPTS: usize = 5;
 /// The keys of one network, and how to get at them.
 pub(crate) struct Network {
     pub(crate) client: Client,
+    pub(crate) reader: Reader,
     pub(crate) layout: Layout,
     /// As errors call the store.
     pub(crate) name: String,
@@ -81,6 +82,13 @@ impl Network {
         StoreError::new(StoreErrorKind::Unavailable, &self.name, operation, reason)
     }
 
+    /// An answer got lost, and since then somebody has written what excludes the same write, so that nobody knows whether
+    /// it had its effect in between.
+    pub(crate) fn unknown(&self, operation: &'static str) -> StoreError {
+        let reason = "outcome unknown: an answer got lost, and by now there is something else";
+        StoreError::new(StoreErrorKind::Unavailable, &self.name, operation, reason)
+    }
+
     /// What was seen of the node last, if it was the last that was looked up.
     pub(crate) fn seen(&self, node: &NodeId) -> Tenancy {
         let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,22 +126,19 @@ impl Network {
         let operation = "look up the lease of the node";
         let mut last: Option<Subnets> = None;
         for _ in 0..ATTEMPTS {
-            let mut txn = Txn::default()
-                .then_get(KeyRange::single(self.layout.config()), 1)
-                .then_get(KeyRange::single(self.layout.node(node)), 1);
-            if let Some(subnets) = &last {
-                txn = txn.then_get(KeyRange::single(self.layout.lease(subnets)), 1);
-            }
-            let answer = self.client.txn(txn).await;
-            let mut answer = answer.map_err(|error| self.error(operation, error))?;
-            let config = self.read_config(operation, answer.take_one(0).as_ref())?;
-            let record = answer.take_one(1);
+            let keys = [self.layout.config(), self.layout.node(node)].into_iter();
+            let keys = keys.chain(last.map(|subnets| self.layout.lease(&subnets)));
+            let found = self.reader.firsts(keys.map(KeyRange::single).collect()).await;
+            let mut found = found.map_err(|error| self.error(operation, error))?.into_iter();
+            let (config, record, kv) = (found.next(), found.next(), found.next());
+            let config = self.read_config(operation, config.flatten().as_ref())?;
+            let record = record.flatten();
             let now = record.as_ref().and_then(value::read_subnets);
             if now != last {
                 last = now;
                 continue;
             }
-            let kv = answer.take_one(2);
+            let kv = kv.flatten();
             let tenancy = Tenancy::new(node, record.as_ref(), kv.as_ref());
             let lease = tenancy.lease(kv.as_ref());
             self.remember(tenancy);

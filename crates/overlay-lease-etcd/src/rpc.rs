@@ -4,9 +4,11 @@ mod client;
 mod connection;
 pub(crate) mod messages;
 mod method;
+mod reader;
 mod txn;
 mod watch;
 
 pub(crate) use client::Client;
+pub(crate) use reader::Reader;
 pub(crate) use txn::{Got, KeyRange, Txn};
 pub(crate) use watch::{Watched, Watcher};

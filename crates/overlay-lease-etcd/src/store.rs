@@ -10,7 +10,7 @@ use overlay_lease::{
 
 use crate::layout::Layout;
 use crate::network::Network;
-use crate::rpc::Client;
+use crate::rpc::{Client, Reader};
 use crate::{EtcdOptions, EtcdWatch, OptionsError};
 
 /// The leases of one network in etcd. Clones share the connection.
@@ -50,7 +50,8 @@ impl EtcdStore {
     fn with(client: Client, layout: Layout) -> Self {
         let members: Vec<_> = client.options().endpoints.iter().map(ToString::to_string).collect();
         let name = format!("etcd at {}", members.join(","));
-        Self { network: Arc::new(Network { client, layout, name, last_seen: Mutex::default() }) }
+        let (reader, last_seen) = (Reader::new(client.clone()), Mutex::default());
+        Self { network: Arc::new(Network { client, reader, layout, name, last_seen }) }
     }
 }
 

@@ -36,6 +36,7 @@ impl Network {
         let done = answer.repeated && now.is_some_and(|now| now.value == value);
         match found {
             Some(found) if done => Ok(found),
+            _ if answer.repeated => Err(self.unknown(operation).into()),
             found => Err(ConfigureError::Reconfigured(found)),
         }
     }
@@ -98,7 +99,8 @@ impl Network {
         let answer = self.client.txn(txn).await;
         let mut answer = answer.map_err(|error| self.error(operation, error))?;
         let now = answer.take_one(0);
-        let done_before = answer.repeated && now.is_none();
+        let gone = |now: &KeyValue| now.create_revision != number(own.lease.created);
+        let done_before = answer.repeated && now.as_ref().is_none_or(gone);
         if !(answer.succeeded || done_before) {
             return Err(self.fenced(now.as_ref()));
         }
@@ -126,13 +128,11 @@ impl Network {
     /// The lease as etcd has it, if it is the one that was seen.
     async fn fence(&self, operation: &'static str, lease: &Lease) -> Result<Own, WriteError> {
         let subnets = &lease.subnets;
-        let mut txn = Txn::default().then_get(KeyRange::single(self.layout.lease(subnets)), 1);
-        if let Some(v6) = subnets.v6() {
-            txn = txn.then_get(KeyRange::single(self.layout.v6_index(v6)), 1);
-        }
-        let answer = self.client.txn(txn).await;
-        let mut answer = answer.map_err(|error| self.error(operation, error))?;
-        let Some(kv) = answer.take_one(0) else { return Err(WriteError::Fenced(None)) };
+        let index = subnets.v6().map(|v6| self.layout.v6_index(v6));
+        let keys = std::iter::once(self.layout.lease(subnets)).chain(index);
+        let found = self.reader.firsts(keys.map(KeyRange::single).collect()).await;
+        let mut found = found.map_err(|error| self.error(operation, error))?.into_iter();
+        let Some(kv) = found.next().flatten() else { return Err(WriteError::Fenced(None)) };
         if kv.mod_revision != number(lease.revision) {
             return Err(self.fenced(Some(&kv)));
         }
@@ -144,7 +144,7 @@ impl Network {
             return Err(WriteError::Fenced(Some(current)));
         }
         // That of another lease with the same addresses, of which one must be Flannel's, stays as it is.
-        let index = answer.take_one(1).filter(|kv| value::read_subnets(kv) == Some(*subnets));
+        let index = found.next().flatten().filter(|kv| value::read_subnets(kv) == Some(*subnets));
         Ok(Own { lease: current, etcd_lease: kv.lease, index: index.map(|kv| kv.key) })
     }
 
@@ -189,6 +189,9 @@ impl Network {
             && let Ok(lease) = value::read_lease(own.lease.subnets, now)
         {
             return Ok(lease);
+        }
+        if answer.repeated {
+            return Err(self.unknown(operation).into());
         }
         Err(self.fenced(now.as_ref()))
     }

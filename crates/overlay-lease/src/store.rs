@@ -19,7 +19,8 @@ use crate::watch::{Snapshot, Watch};
 ///
 /// * Leases do not overlap, and a node has at most one.
 /// * A write has its effect as a whole or not at all, and only as long as what it was based on still holds: each names
-///   the revision that the writer saw. Whoever comes late changes nothing.
+///   the revision that the writer saw. Whoever comes late changes nothing. If two want to write exactly the same at the
+///   same moment, it may be written once for both.
 /// * A lease that is not renewed for its time to live is gone: within [`LATE`] after that, even if nobody asks. It is
 ///   never gone before.
 /// * A watch brings every change once and in order, or a snapshot in place of those it cannot bring.

@@ -171,7 +171,8 @@ impl Client {
                     left -= 1;
                     unknown = Some(error);
                 }
-                Err(refused) => return Err(refused.into()),
+                // What is refused now may have been done before.
+                Err(refused) => return Err(unknown.unwrap_or_else(|| refused.into())),
             }
         }
     }

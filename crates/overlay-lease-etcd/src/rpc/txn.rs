@@ -3,7 +3,7 @@
 use super::messages::*;
 
 /// Keys from the first, included, to the end, excluded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeyRange {
     pub(crate) key: Vec<u8>,
     /// Empty for a single key.

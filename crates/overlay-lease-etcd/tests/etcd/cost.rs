@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_lease::{CreateError, Store, Update, Watch};
+use overlay_lease_etcd::{EtcdOptions, EtcdStore};
 
+use crate::proxy::{Proxy, Weather};
 use crate::server::Etcd;
 use crate::{attributes, changes, claim, configured, node, soon};
 
@@ -112,6 +114,50 @@ async fn renewals_wake_nobody() {
     let Update::Changes(first) = soon(watch.next()).await.unwrap() else { panic!("a snapshot") };
     assert_eq!(first.changes.len(), 1);
     assert_eq!(first.revision.get(), other.revision.get() + 1, "renewing wrote something");
+}
+
+#[tokio::test]
+async fn what_many_look_up_at_once_takes_few_requests_and_strands_nobody() {
+    const NODES: usize = 200;
+    let Some(etcd) = Etcd::start("many questions") else { return };
+    let proxy = Proxy::to(etcd.port()).await;
+    proxy.set(Weather::Fair(Duration::from_millis(30)));
+    let store = EtcdStore::new(&EtcdOptions::parse(&proxy.url()).unwrap()).unwrap();
+    let config = configured(&store, LARGE).await;
+    let held = store.create(&claim("10.5.1.0/24", "n7", &config)).await.unwrap();
+    let ask = |nodes: &mut tokio::task::JoinSet<_>, number: usize| {
+        let store = store.clone();
+        nodes.spawn(async move {
+            (number, store.standing(&node(&format!("n{number}"))).await.unwrap().lease)
+        })
+    };
+
+    let before = store.requests();
+    let mut nodes = tokio::task::JoinSet::new();
+    for number in 0..NODES {
+        ask(&mut nodes, number);
+    }
+    for (number, lease) in soon(nodes.join_all()).await {
+        assert_eq!(lease, (number == 7).then(|| held.clone()), "node {number}");
+    }
+    let took = store.requests() - before;
+    assert!(took <= 20, "{took} requests");
+
+    // Whoever is dropped may have been asking for others as well.
+    let mut nodes = tokio::task::JoinSet::new();
+    let asking: Vec<_> = (0..NODES).map(|number| ask(&mut nodes, number)).collect();
+    for task in asking.iter().step_by(2) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        task.abort();
+    }
+    let mut answered = 0;
+    soon(async {
+        while let Some(result) = nodes.join_next().await {
+            answered += usize::from(result.is_ok());
+        }
+    })
+    .await;
+    assert!((NODES / 2..NODES).contains(&answered), "{answered}");
 }
 
 #[tokio::test]

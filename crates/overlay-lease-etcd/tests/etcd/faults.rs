@@ -16,7 +16,7 @@ use crate::server::Etcd;
 use crate::{IPV4, attributes, changes, claim, configured, node, soon, subnets, told};
 
 /// A client that soon notices that nobody answers, and an etcd that lets it ask that often.
-fn impatient(url: &str) -> EtcdOptions {
+pub(crate) fn impatient(url: &str) -> EtcdOptions {
     EtcdOptions::parse(url)
         .unwrap()
         .connect_timeout(Duration::from_millis(500))
@@ -24,7 +24,7 @@ fn impatient(url: &str) -> EtcdOptions {
         .keepalive(Duration::from_millis(500), Duration::from_millis(500))
 }
 
-fn start(case: &str) -> Option<Etcd> {
+pub(crate) fn start(case: &str) -> Option<Etcd> {
     Etcd::start_with(case, |_| vec!["--grpc-keepalive-min-time=200ms".into()])
 }
 
@@ -201,6 +201,33 @@ async fn what_was_done_is_recognised_when_the_answer_got_lost() {
     // Somebody else's is not mistaken for one's own.
     let again = near.create(&claim("10.5.1.0/24", "b", &config)).await;
     assert!(matches!(again, Err(CreateError::Taken(by)) if by == kept));
+}
+
+/// If nobody knows whether the lease was made, its maker must not take it back: by the time that arrives, the node may
+/// have found the lease, and rely on it.
+#[tokio::test]
+async fn a_lease_of_which_its_maker_never_heard_is_not_revoked() {
+    let Some(etcd) = Etcd::start("two lost answers") else { return };
+    let near = etcd.store();
+    let config = configured(&near, IPV4).await;
+    let proxy = Proxy::to(etcd.port()).await;
+    // The grant is answered. The transaction is not, nor the second time. What comes then would be heard and answered.
+    proxy.set(Weather::Loses(&[2, 1]));
+    let far = EtcdStore::new(&impatient(&proxy.url())).unwrap();
+    let made = far.create(&claim("10.5.1.0/24", "a", &config)).await;
+    assert!(matches!(made, Err(CreateError::Store(_))), "{made:?}");
+    assert_eq!(far.requests(), 3, "grant, transaction, transaction");
+
+    let lease = near.standing(&node("a")).await.unwrap().lease.expect("it was made");
+    near.renew(&lease).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(far.standing(&node("a")).await.unwrap().lease, Some(lease.clone()));
+    assert_eq!(etcd.ctl(&["lease", "list"]).lines().count(), 2, "a title, and the only lease");
+
+    // One that certainly was not made leaves nothing behind.
+    let taken = far.create(&claim("10.5.1.0/24", "b", &config)).await;
+    assert!(matches!(taken, Err(CreateError::Taken(by)) if by == lease));
+    assert_eq!(etcd.ctl(&["lease", "list"]).lines().count(), 2);
 }
 
 #[tokio::test]

@@ -57,6 +57,32 @@ async fn flannels_leases_are_read_and_respected() {
     }
 }
 
+/// Flannel's transaction asks for its own key only. README.md says what follows from that.
+#[tokio::test]
+async fn what_flannel_takes_at_the_same_moment_hides_nobody() {
+    let Some(etcd) = Etcd::start("Flannel at the same moment") else { return };
+    let store = etcd.store();
+    let both = r#"{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}"#;
+    let config = configured(&store, both).await;
+    let mut watch = store.watch(config.revision).await.unwrap();
+    assert!(!store.standing(&node("a")).await.unwrap().may_guess, "without a list");
+
+    // After our list: what has the same IPv4 addresses is seen, what has the same of IPv6 alone is not.
+    put_leased(&etcd, "subnets/10.5.1.0-24&fd00:5:0:7::-64", FLANNELS);
+    let refused = store.create(&claim("10.5.1.0/24,fd00:5:0:1::/64", "a", &config)).await;
+    assert!(matches!(refused, Err(CreateError::Taken(_))), "{refused:?}");
+    let ours = store.create(&claim("10.5.2.0/24,fd00:5:0:7::/64", "a", &config)).await.unwrap();
+    // Both stay, and everybody is told of both.
+    assert_eq!(changes(&mut watch).await, ["10.5.1.0/24,fd00:5:0:7::/64 at 192.0.2.9"]);
+    assert_eq!(changes(&mut watch).await, ["10.5.2.0/24,fd00:5:0:7::/64 at 192.0.2.1"]);
+    assert_eq!(store.snapshot().await.unwrap().leases.len(), 2);
+    // To remove ours leaves Flannel's, and the node is free to take others.
+    store.remove(&ours).await.unwrap();
+    let [theirs] = &store.snapshot().await.unwrap().leases[..] else { panic!("not one lease") };
+    assert_eq!(theirs.node, None);
+    store.create(&claim("10.5.2.0/24,fd00:5:0:2::/64", "a", &config)).await.unwrap();
+}
+
 #[tokio::test]
 async fn flannel_reads_what_we_write() {
     let Some(etcd) = Etcd::start("what Flannel reads") else { return };

@@ -4,6 +4,7 @@ mod access;
 mod conformance;
 mod cost;
 mod faults;
+mod history;
 mod interop;
 mod proxy;
 mod server;

@@ -28,6 +28,8 @@ pub(crate) enum Weather {
     Closed,
     /// Requests pass; of each connection, answers to this request (from 1 on) and later ones do not.
     Deaf(usize),
+    /// The same, with another request for each connection since the beginning. All passes on those that follow.
+    Loses(&'static [usize]),
 }
 
 impl Proxy {
@@ -65,19 +67,25 @@ async fn serve(
     target: watch::Receiver<u16>,
     weather: watch::Receiver<Weather>,
 ) {
-    loop {
+    for connection in 0.. {
         let Ok((near, _)) = listener.accept().await else { return };
         if *weather.borrow() == Weather::Closed {
             continue;
         }
         let port = *target.borrow();
         let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { continue };
-        tokio::spawn(relay(near, far, weather.clone()));
+        tokio::spawn(relay(near, far, connection, weather.clone()));
     }
 }
 
-async fn relay(near: TcpStream, far: TcpStream, mut weather: watch::Receiver<Weather>) {
-    let (requests, answers) = watch::channel(0);
+async fn relay(
+    near: TcpStream,
+    far: TcpStream,
+    connection: usize,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let (requests, answered) = watch::channel(0);
+    let answers = Answers { connection, requests: answered };
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     tokio::select! {
@@ -92,7 +100,7 @@ async fn forward(
     mut to: OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
     count: Option<watch::Sender<usize>>,
-    counted: Option<watch::Receiver<usize>>,
+    answers: Option<Answers>,
 ) {
     let mut requests = Requests::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -105,7 +113,10 @@ async fn forward(
         let passes = |weather: &Weather| match *weather {
             Weather::Fair(_) | Weather::Closed => true,
             Weather::Hole => false,
-            Weather::Deaf(from) => counted.as_ref().is_none_or(|counted| *counted.borrow() < from),
+            Weather::Deaf(from) => answers.as_ref().is_none_or(|answers| answers.are_before(from)),
+            Weather::Loses(from) => answers.as_ref().is_none_or(|answers| {
+                from.get(answers.connection).is_none_or(|from| answers.are_before(*from))
+            }),
         };
         let Ok(now) = weather.wait_for(passes).await.map(|weather| *weather) else { return };
         if let Weather::Fair(delay) = now
@@ -116,6 +127,18 @@ async fn forward(
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
+    }
+}
+
+/// To what there have been answers on a connection.
+struct Answers {
+    connection: usize,
+    requests: watch::Receiver<usize>,
+}
+
+impl Answers {
+    fn are_before(&self, request: usize) -> bool {
+        *self.requests.borrow() < request
     }
 }
 

@@ -254,6 +254,38 @@ fn what_failed_may_have_happened_or_not() {
     updated().sees(3, 3, &[&a2]).renews(4, &a).breaks(Rule::Fence);
 }
 
+/// Who lost the answer finds what was to be written, and cannot tell who wrote it.
+#[test]
+fn what_two_want_alike_may_be_done_for_both() {
+    let mut reserved = Lease::clone(&lease(dual(1), 1, 2));
+    (reserved.node, reserved.ttl) = (None, None);
+    let reserved = Arc::new(reserved);
+    let both = |other: &Arc<Lease>| {
+        let mut made = Made::new().creates(1, &reserved).creates(2, other);
+        // The first one is answered last.
+        made.history.operations[1].ended = Some(Moment { at: Duration::from_secs(4), order: 40 });
+        made
+    };
+    both(&reserved).sees(5, 2, &[&reserved]).passes();
+    both(&changed(&reserved, 7, 2)).breaks(Rule::Content);
+    let mut other = both(&reserved);
+    if let Call::Create(claim) = &mut other.history.operations[2].call {
+        claim.under = Revision::new(9);
+    }
+    other.breaks(Rule::Fence);
+    // One after the other is not at the same moment.
+    Made::new().creates(1, &reserved).creates(2, &reserved).breaks(Rule::Order);
+    let again = || {
+        let configured = Made::new().configured.unwrap();
+        let call = Call::Configure { config: config(), replaces: None };
+        Made::new().at(1, call, Answer::Configured(configured))
+    };
+    again().breaks(Rule::Order);
+    let mut both = again();
+    both.history.operations[0].ended = Some(Moment { at: Duration::from_secs(4), order: 40 });
+    both.passes();
+}
+
 /// The end that a watch tells may be that of a lease that nobody knows to have been made, or of the one before it.
 #[test]
 fn an_unknown_lease_may_end() {

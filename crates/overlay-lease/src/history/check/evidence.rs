@@ -303,11 +303,11 @@ impl<'a> Evidence<'a> {
     ) -> Result<(), Violation> {
         let Some(sighting) = self.configs.get_mut(&revision) else { return Ok(()) };
         match sighting.made.replace((op, replaces)) {
-            None => Ok(()),
-            Some((other, _)) => {
+            Some((other, _)) if !self.ask_the_same(other, op) => {
                 let what = format!("configured twice at revision {revision}");
                 Err(self.violation(Rule::Order, what, &[other, op]))
             }
+            _ => Ok(()),
         }
     }
 
@@ -497,11 +497,29 @@ impl<'a> Evidence<'a> {
         sighting.refreshed = sighting.refreshed.max(Some((began, op)));
         sighting.refreshed_until = sighting.refreshed_until.max(Some(ended));
         match sighting.made.replace(op) {
-            None => Ok(()),
-            Some(other) => {
+            Some(other) if !self.ask_the_same(other, op) => {
                 let what = format!("written twice at revision {}", lease.revision);
                 Err(self.violation(Rule::Fence, what, &[other, op]))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether both want the same to be written. If they do so at the same moment, it may have been done for both: a
+    /// store that has lost an answer sees what it was to write, and cannot see who wrote it. That it was the same moment
+    /// follows from the revision, which neither knew before.
+    fn ask_the_same(&self, one: Op, other: Op) -> bool {
+        match (self.operation(one).map(|o| &o.call), self.operation(other).map(|o| &o.call)) {
+            (Some(Call::Create(one)), Some(Call::Create(other))) => one == other,
+            (
+                Some(Call::Update { lease: one, attributes, ttl }),
+                Some(Call::Update { lease: other, attributes: others, ttl: theirs }),
+            ) => one == other && attributes == others && ttl == theirs,
+            (
+                Some(Call::Configure { config, replaces }),
+                Some(Call::Configure { config: other, replaces: instead_of }),
+            ) => config == other && replaces == instead_of,
+            _ => false,
         }
     }
 

@@ -254,14 +254,16 @@ impl<'a> Lives<'a> {
     pub(super) fn ends(&mut self, evidence: &Evidence<'a>) -> Result<usize, Violation> {
         for life in &mut self.all {
             let removals = life.versions.iter().filter_map(|v| evidence.removals.get(v));
-            let removals: Vec<_> = removals.flatten().copied().collect();
-            if let [one, other, ..] = removals[..] {
+            let mut removals: Vec<_> = removals.flatten().copied().collect();
+            removals.sort_by_key(|op| evidence.ended(*op));
+            let Some(first) = removals.first().copied() else { continue };
+            // Those who remove it at the same moment may all be told that it is gone.
+            let late = |op: &&Op| evidence.began(**op) > evidence.ended(first);
+            if let Some(late) = removals.iter().find(late) {
                 let what = format!("{} was removed twice", life.lease.subnets);
-                return Err(evidence.violation(Rule::Fence, what, &[one, other]));
+                return Err(evidence.violation(Rule::Fence, what, &[first, *late]));
             }
-            if let [op] = removals[..] {
-                life.gone_by(evidence.ended(op), op);
-            }
+            life.gone_by(evidence.ended(first), first);
         }
         let mut expired = 0;
         for life in &self.all {
