@@ -3,22 +3,26 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use overlay_ebpf::tunnel::{
-    AttachOptions, Attached, Format, NextHop, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
+    AttachOptions, Attached, Format, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
 };
-use overlay_netlink::{Ifindex, Namespace, Socket};
+use overlay_netlink::{Event, Groups, Ifindex, Monitor, Namespace, Route, RouteQuery, Socket, Via};
 use overlay_wire::{Encapsulation, IpVersion};
 
 use crate::forwarder::Shared;
 use crate::peers::{Mirror, Remote};
+use crate::stop::Bell;
 use crate::{ForwardError, Udp};
 
 /// How long until what was missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long changes of routes are collected: they come many at a time.
+const COLLECT: Duration = Duration::from_millis(100);
 
 /// Whether programs in the kernel are to carry packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,8 +59,10 @@ pub(crate) struct Fast {
     namespace: Namespace,
     xdp: Xdp,
     state: Mutex<State>,
-    /// Whether there is something to look at, and who waits for that.
-    news: (Mutex<bool>, Condvar),
+    /// There is something to look at.
+    news: Bell,
+    /// Hears of routes.
+    monitor: Mutex<Monitor>,
 }
 
 #[derive(Debug, Default)]
@@ -85,8 +91,18 @@ impl Fast {
             Namespace::current().map_err(failed)
         };
         let namespace = namespace.cloned().map_or_else(current, Ok)?;
-        let news = (Mutex::new(false), Condvar::new());
-        Ok(Self { udp: udp.clone(), namespace, xdp, state: Mutex::default(), news })
+        let failed = ForwardError::netlink(udp.parent(), "hear of its routes");
+        let monitor = Monitor::open_in(&namespace, Groups::ROUTE).map_err(failed)?;
+        let news = Bell::new()
+            .map_err(|source| ForwardError::Thread { operation: "make an event", source })?;
+        Ok(Self {
+            udp: udp.clone(),
+            namespace,
+            xdp,
+            state: Mutex::default(),
+            news,
+            monitor: Mutex::new(monitor),
+        })
     }
 
     /// Has the programs attached to the device as it is now, and tells them what was learned of paths.
@@ -111,8 +127,9 @@ impl Fast {
         }
         if let Some(active) = &state.active {
             let learned = shared.paths.all(Instant::now());
-            for endpoint in active.copy.learn(learned) {
-                self.udp.peers().tell_again(endpoint);
+            let news = active.copy.learn(learned);
+            if !news.is_empty() {
+                self.udp.peers().tell_again(|remote| news.contains(&remote.endpoint));
             }
         }
         Ok(())
@@ -120,11 +137,15 @@ impl Fast {
 
     /// Looks whenever there is something to look at, until the forwarder stops.
     pub(crate) fn keep(&self, shared: &Shared) {
-        let (news, bell) = &self.news;
+        let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
         while !shared.stop.is_told() {
-            let there_is = news.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = bell.wait_timeout_while(there_is, LOOK_AGAIN, |news| !*news);
-            *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+            shared.stop.wait_for_either(&self.news, &*monitor, LOOK_AGAIN);
+            self.news.silence();
+            if self.routes_changed(&mut monitor) {
+                shared.stop.pause(COLLECT);
+                self.routes_changed(&mut monitor);
+                self.udp.peers().tell_again(|remote| !self.udp.is_on_link(remote.endpoint));
+            }
             if !shared.stop.is_told() {
                 // What is wrong stands in the state.
                 let _ = self.look(shared);
@@ -132,10 +153,23 @@ impl Fast {
         }
     }
 
+    /// Whether routes have changed by which peers may be reached. Those of the overlay itself come by the thousand, and lead
+    /// into the device.
+    fn routes_changed(&self, monitor: &mut Monitor) -> bool {
+        let device = self.state().active.as_ref().map(|active| active.copy.device);
+        let mut changed = false;
+        loop {
+            match monitor.try_next() {
+                Ok(Some(Event::Route(_, route))) => changed |= leads_to(&route) != device,
+                Ok(Some(_)) => changed = true,
+                Ok(None) | Err(_) => return changed,
+            }
+        }
+    }
+
     /// There is something to look at.
     pub(crate) fn tell(&self) {
-        *self.news.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.news.1.notify_all();
+        self.news.ring();
     }
 
     /// Takes the programs off, and leaves everything to user space.
@@ -200,11 +234,23 @@ impl Fast {
     }
 }
 
+/// The device that a route leads to, if it is one.
+fn leads_to(route: &Route) -> Option<Ifindex> {
+    match &route.via {
+        Via::Hop(hop) => hop.dev,
+        _ => None,
+    }
+}
+
 /// The table of peers as the programs have it.
 #[derive(Debug)]
 struct Copy {
     tunnel: Tunnel,
     udp: Udp,
+    device: Ifindex,
+    underlay: Ifindex,
+    /// To ask for routes.
+    netlink: Mutex<Socket>,
     /// Path MTUs smaller than the device's, as inner packets have them.
     mtus: Mutex<HashMap<IpAddr, u16>>,
     /// An entry could not be written, so that this is no copy any more.
@@ -219,9 +265,13 @@ impl Copy {
             .local(udp.local())
             .format(Format::Udp { port: udp.port() });
         let options = udp.subnets().iter().fold(options, |options, net| options.subnet(*net));
+        let failed = ForwardError::netlink(udp.parent(), "open a socket");
         Ok(Self {
             tunnel: Tunnel::load(&options)?,
             udp: udp.clone(),
+            device: tun,
+            underlay,
+            netlink: Mutex::new(Socket::open().map_err(failed)?),
             mtus: Mutex::default(),
             wrong: AtomicBool::new(false),
             error: Mutex::default(),
@@ -262,9 +312,27 @@ impl Copy {
         let full = u16::try_from(self.udp.mtu()).unwrap_or(u16::MAX);
         let mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
         let mtu = mtus.get(&remote.endpoint).map_or(full, |mtu| full.min(*mtu));
-        let next_hop =
-            if self.udp.is_on_link(remote.endpoint) { NextHop::OnLink } else { NextHop::Routed };
-        TunnelRemote::new(remote.endpoint, mtu).next_hop(next_hop).fast(remote.fast_path)
+        let entry = TunnelRemote::new(remote.endpoint, mtu);
+        match self.next_hop(remote.endpoint) {
+            Some(next_hop) => entry.via(next_hop).fast(remote.fast_path),
+            // By another device, or not at all: user space asks the routing table.
+            None => entry.fast(false),
+        }
+    }
+
+    /// The neighbour on the underlay device by way of which a peer is reached.
+    fn next_hop(&self, endpoint: IpAddr) -> Option<IpAddr> {
+        if self.udp.is_on_link(endpoint) {
+            return Some(endpoint);
+        }
+        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        let route = netlink.route(&RouteQuery::to(endpoint)).ok()?;
+        match &route.via {
+            Via::Hop(hop) if hop.dev == Some(self.underlay) => {
+                Some(hop.gateway.unwrap_or(endpoint))
+            }
+            _ => None,
+        }
     }
 }
 

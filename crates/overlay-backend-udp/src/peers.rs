@@ -105,10 +105,10 @@ impl Peers {
         known.mirrors.push(mirror);
     }
 
-    /// Tells all mirrors once more of the peer at `endpoint`: what they make of it may have changed.
-    pub(crate) fn tell_again(&self, endpoint: IpAddr) {
+    /// Tells all mirrors once more of some peers: what they make of them may have changed.
+    pub(crate) fn tell_again(&self, of: impl Fn(&Remote) -> bool) {
         let known = self.known();
-        let entries = known.entries(|remote| remote.endpoint == endpoint);
+        let entries = known.entries(of);
         known.mirrors.iter().for_each(|mirror| mirror.set(&entries));
     }
 

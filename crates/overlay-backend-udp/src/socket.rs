@@ -236,10 +236,10 @@ impl UdpSocket {
             extended_error(data).filter(|_| is_error)
         });
         Some(match (to, error) {
-            // What the kernel says of itself, and not what a message from anywhere makes it say: a forged one is checked
-            // by the kernel before it changes what the kernel believes.
-            (Some(to), Some((libc::EMSGSIZE, libc::SO_EE_ORIGIN_LOCAL, mtu))) => {
-                Report::PathMtu { to, mtu }
+            // Of what this socket sends, the kernel says it itself; of what programs send by its port, routers do. Those are
+            // believed as far as the kernel believes them.
+            (Some(to), Some((libc::EMSGSIZE, origin, mtu))) if is_of_the_path(origin) => {
+                Report::PathMtu { to, mtu: mtu.max(least_path_mtu(to)) }
             }
             _ => Report::Other,
         })
@@ -272,6 +272,18 @@ fn set_buffers(fd: &OwnedFd, buffers: Buffers) {
     }
     if sockopt::set_socket_send_buffer_size_force(fd, buffers.send).is_err() {
         let _ = sockopt::set_socket_send_buffer_size(fd, buffers.send);
+    }
+}
+
+const fn is_of_the_path(origin: u8) -> bool {
+    matches!(origin, libc::SO_EE_ORIGIN_LOCAL | libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6)
+}
+
+/// The smallest path MTU that Linux believes in (`net.ipv4.route.min_pmtu`; RFC 8200, section 5).
+const fn least_path_mtu(to: IpAddr) -> u32 {
+    match to {
+        IpAddr::V4(_) => 552,
+        IpAddr::V6(_) => 1280,
     }
 }
 

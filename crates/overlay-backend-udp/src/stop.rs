@@ -1,7 +1,7 @@
 //! How threads wait, and how they are told to end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -39,6 +39,17 @@ impl Stop {
         fds.first().is_some_and(|fd| fd.revents().contains(PollFlags::ERR))
     }
 
+    /// Waits until there is something to read from one of these, for a while, or for the end.
+    pub(crate) fn wait_for_either(&self, one: &impl AsFd, other: &impl AsFd, time: Duration) {
+        let mut fds = [
+            PollFd::new(one, PollFlags::IN),
+            PollFd::new(other, PollFlags::IN),
+            PollFd::new(&self.event, PollFlags::IN),
+        ];
+        let time = Timespec::try_from(time).ok();
+        let _ = poll(&mut fds, time.as_ref());
+    }
+
     /// Waits for a while, or for the end.
     pub(crate) fn pause(&self, time: Duration) {
         let mut fds = [PollFd::new(&self.event, PollFlags::IN)];
@@ -47,10 +58,54 @@ impl Stop {
     }
 }
 
+/// Rung any number of times, and readable until it is silenced.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    pub(crate) fn ring(&self) {
+        // Where it would overflow, it has been rung.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn silence(&self) {
+        // Where nobody has rung, it is silent.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Instant;
+
+    #[test]
+    fn a_bell_wakes_who_waits_until_it_is_silenced() {
+        let (stop, bell) = (Stop::new().unwrap(), Bell::new().unwrap());
+        let (silent, _other) = rustix::pipe::pipe().unwrap();
+        let wait = |time| {
+            let start = Instant::now();
+            stop.wait_for_either(&bell, &silent, time);
+            start.elapsed()
+        };
+        let short = Duration::from_millis(30);
+        assert!(wait(short) >= short);
+        bell.ring();
+        bell.ring();
+        assert!(wait(Duration::from_secs(60)) < Duration::from_secs(30));
+        bell.silence();
+        assert!(wait(short) >= short);
+    }
 
     #[test]
     fn the_end_ends_every_wait() {
