@@ -124,7 +124,7 @@ pub enum Refused {
 
 /// Coalesces up to `PACKETS` packets at a time.
 ///
-/// Nothing in it is on the heap: with room for 128 packets it has some 15 KiB.
+/// Nothing in it is on the heap: with room for 128 packets it has 13 KiB.
 #[derive(Clone, Debug)]
 pub struct Coalescer<const PACKETS: usize> {
     options: Options,

@@ -664,6 +664,29 @@ fn what_is_no_packet_to_be_segmented_is_refused() {
 }
 
 #[test]
+fn a_checksum_of_0_stays_one_only_in_tcp() {
+    for large in all_simple() {
+        let place = large.ip_len() + if large.tcp.is_some() { 16 } else { 6 };
+        let place = place..place + 2;
+        let mut zero = large.clone();
+        for (payload, segment) in zero.payload.chunks_mut(100).zip(large.segments()) {
+            // A word grows by the checksum, which then is 0.
+            let sum = u16::from_be_bytes(segment[place.clone()].try_into().unwrap());
+            let word = u16::from_be_bytes([payload[0], payload[1]]);
+            let (grown, carry) = word.overflowing_add(sum);
+            payload[..2].copy_from_slice(&(grown + u16::from(carry)).to_be_bytes());
+        }
+        let (header, packet) = zero.build();
+        let segments = segmented(&header, &packet);
+        let expected: u16 = if large.tcp.is_some() { 0 } else { 0xffff };
+        for segment in &segments {
+            assert_eq!(segment[place.clone()], expected.to_be_bytes());
+        }
+        assert_eq!(coalesced(&segments, Options::default()), [(header, packet)]);
+    }
+}
+
+#[test]
 fn an_authentication_header_covers_a_packet_as_it_is() {
     let authentication = b"\x06\x01\0\0\0\0\0\x07\0\0\0\x09";
     for six in [false, true] {
