@@ -172,3 +172,94 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Peers;
+    use overlay_backend::{BackendData, DataPath, Peer};
+    use overlay_wire::IpVersion;
+    use overlay_wire::ip::IpProtocol;
+    use overlay_wire::ipv4::Ipv4Header;
+    use proptest::prelude::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn peers() -> Peers {
+        let peers = Peers::new(IpVersion::V4);
+        peers.set_peer(&Peer {
+            id: "vm2".into(),
+            subnets: vec!["10.0.2.0/24".parse().unwrap(), "fd00:2::/64".parse().unwrap()],
+            endpoints: vec![PEER],
+            data: BackendData::default(),
+        });
+        peers
+    }
+
+    fn subnets() -> [IpNet; 2] {
+        ["10.0.1.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()]
+    }
+
+    fn packet(ecn: Ecn) -> Vec<u8> {
+        let mut packet = vec![0; 40];
+        let (src, dst) = ([10, 0, 2, 7].into(), [10, 0, 1, 7].into());
+        let header = Ipv4Header { ecn, ..Ipv4Header::new(src, dst, IpProtocol::UDP) };
+        header.emit(&mut packet).unwrap();
+        packet
+    }
+
+    #[test]
+    fn marks_of_routers_come_in_where_they_may() {
+        let (peers, subnets) = (peers(), subnets());
+        let mut judge = Judge::new(peers.lookup(), &subnets, PEER);
+        for (inner, outer, expected) in [
+            (Ecn::NotEct, Ecn::NotEct, Ok(Ecn::NotEct)),
+            (Ecn::NotEct, Ecn::Ect0, Ok(Ecn::NotEct)),
+            (Ecn::NotEct, Ecn::Ce, Err(DropReason::Congestion)),
+            (Ecn::Ect0, Ecn::Ce, Ok(Ecn::Ce)),
+            (Ecn::Ect0, Ecn::Ect1, Ok(Ecn::Ect1)),
+            (Ecn::Ce, Ecn::NotEct, Ok(Ecn::Ce)),
+        ] {
+            let mut bytes = packet(inner);
+            let judged = judge.judge(&mut bytes, outer).map(|()| {
+                let IpPacket::V4(packet) = IpPacket::parse(&bytes).unwrap() else { panic!() };
+                assert!(packet.is_checksum_valid());
+                packet.ecn()
+            });
+            assert_eq!(judged, expected, "{inner:?} in {outer:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever comes, and in whichever order: what is let in is from the peer's subnets, and to ours.
+        #[test]
+        fn only_what_belongs_here_comes_in(
+            packets in proptest::collection::vec(
+                (
+                    prop_oneof![Just([10_u8, 0, 2, 7]), Just([10, 0, 2, 8]), any::<[u8; 4]>()],
+                    prop_oneof![Just([10_u8, 0, 1, 7]), Just([10, 0, 2, 7]), any::<[u8; 4]>()],
+                    any::<bool>(),
+                ),
+                1..20,
+            ),
+            noise in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let (peers, subnets) = (peers(), subnets());
+            for (outer, is_peer) in [(PEER, true), (IpAddr::from([192, 0, 2, 3]), false)] {
+                let mut judge = Judge::new(peers.lookup(), &subnets, outer);
+                for (src, dst, is_whole) in &packets {
+                    let mut bytes = vec![0; 40];
+                    let header = Ipv4Header::new((*src).into(), (*dst).into(), IpProtocol::UDP);
+                    header.emit(&mut bytes).unwrap();
+                    bytes.truncate(if *is_whole { 40 } else { 19 });
+                    let belongs = src.starts_with(&[10, 0, 2]) && dst.starts_with(&[10, 0, 1]);
+                    let judged = judge.judge(&mut bytes, Ecn::NotEct);
+                    prop_assert_eq!(judged.is_ok(), is_peer && belongs && *is_whole);
+                }
+                let mut noise = noise.clone();
+                let judged = judge.judge(&mut noise, Ecn::Ce);
+                prop_assert!(judged.is_err() || is_peer);
+            }
+        }
+    }
+}

@@ -290,6 +290,7 @@ const fn least_path_mtu(to: IpAddr) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::departure::{Departure, Verdict};
     use overlay_wire::segment::SendLimit;
     use std::net::Ipv4Addr;
     use std::time::{Duration, Instant};
@@ -356,6 +357,31 @@ mod tests {
         let device = socket(5, 8285, Sharing::Alone).unwrap();
         device.step_down(Errno::IO);
         assert_eq!(device.max_segments(), 1);
+    }
+
+    /// Without a checksum there is no segmentation, so this is a kernel that refuses it.
+    #[test]
+    fn a_refused_train_arrives_all_the_same() {
+        let open = |last| socket(last, 8285, Sharing::Alone).unwrap();
+        let (a, b) = (open(12), open(13));
+        sys::set_option(a.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        let sent: Vec<Vec<u8>> = (0..100).map(|number| vec![number; 100]).collect();
+        let pieces: Vec<IoSlice<'_>> = sent.iter().map(|it| IoSlice::new(it)).collect();
+        for _ in 0..2 {
+            let mut departure = Departure::new(100, 100, 100);
+            while let Some(part) = departure.part(a.max_segments(), usize::MAX) {
+                let pieces = &pieces[part.first..][..part.count];
+                let each = (part.count > 1).then_some(100);
+                match departure.tried(part, a.send(b.local.ip(), Ecn::NotEct, pieces, each)) {
+                    Verdict::LeftAlone(refusal) => a.step_down(refusal),
+                    Verdict::Left | Verdict::Again => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(a.max_segments(), 1);
+            let arrived = received(&b, 100).into_iter().map(|(it, _)| it);
+            assert!(arrived.eq(sent.iter().cloned()));
+        }
     }
 
     #[test]

@@ -228,6 +228,14 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+impl From<OwnedFd> for Queue {
+    /// Of a socket in place of a device.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
 impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
