@@ -50,6 +50,17 @@ impl<D: DeviceRef> Clsact<D> {
         Self { dev }
     }
 
+    /// The same with its device named another way.
+    ///
+    /// # Errors
+    /// The error of `f`.
+    pub fn try_map_dev<E: DeviceRef, X>(
+        &self,
+        f: &mut impl FnMut(D) -> Result<E, X>,
+    ) -> Result<Clsact<E>, X> {
+        Ok(Clsact { dev: f(self.dev)? })
+    }
+
     /// The `tc qdisc` command that does `verb` to it.
     #[must_use]
     pub fn command(&self, verb: Verb) -> String {
@@ -168,6 +179,25 @@ impl<D: DeviceRef> BpfFilter<D> {
         Self { dev, hook, priority, handle: 1, name: String::new(), program: None, id: None }
     }
 
+    /// The same filter with its device named another way.
+    ///
+    /// # Errors
+    /// The error of `f`.
+    pub fn try_map_dev<E: DeviceRef, X>(
+        &self,
+        f: &mut impl FnMut(D) -> Result<E, X>,
+    ) -> Result<BpfFilter<E>, X> {
+        Ok(BpfFilter {
+            dev: f(self.dev)?,
+            hook: self.hook,
+            priority: self.priority,
+            handle: self.handle,
+            name: self.name.clone(),
+            program: self.program,
+            id: self.id,
+        })
+    }
+
     /// The `tc filter` command that does `verb` to it. Where the program comes from cannot be said: it is shown as
     /// pinned under the filter's name.
     #[must_use]
@@ -261,8 +291,12 @@ impl sealed::Decode for BpfFilter {
         }
         let mut filter = Self::new(dev, hook, priority);
         filter.handle = codec::u32_at(body, 8)?;
-        // The kernel also tells of the priority as such, without options.
-        let (_, options) = attributes(body)?.find(|(kind, _)| *kind == tca::OPTIONS)?;
+        // The kernel also tells of the priority as such: number 0, without options.
+        let options = attributes(body)?.find(|(kind, _)| *kind == tca::OPTIONS);
+        if filter.handle == 0 {
+            return None;
+        }
+        let (_, options) = options.unwrap_or_default();
         for (kind, value) in codec::attributes(options) {
             match kind {
                 tca_bpf::NAME => filter.name = codec::text(value),
@@ -291,4 +325,42 @@ fn attributes(body: &[u8]) -> Option<codec::Attributes<'_>> {
 
 fn kind(body: &[u8]) -> Option<String> {
     attributes(body)?.find(|(kind, _)| *kind == tca::KIND).map(|(_, value)| codec::text(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::HEADER_LEN;
+    use sealed::{Decode, Encode};
+
+    #[test]
+    fn what_is_sent_is_understood() {
+        let mut filter = BpfFilter::new(Ifindex(7), TrafficHook::Egress, 20_310);
+        filter.handle = 3;
+        filter.name = "overlay/node1".to_owned();
+        for verb in [Verb::Add, Verb::Delete] {
+            let mut buffer = Vec::new();
+            filter.encode(verb, &mut buffer).unwrap();
+            let mut found = BpfFilter::decode(&buffer[HEADER_LEN..]).unwrap();
+            // A deletion names the key only.
+            found.name.clone_from(&filter.name);
+            assert_eq!(found, filter);
+            for len in HEADER_LEN..buffer.len() {
+                let _ = BpfFilter::decode(&buffer[HEADER_LEN..len]);
+            }
+            let mut buffer = Vec::new();
+            Clsact::new(Ifindex(7)).encode(verb, &mut buffer).unwrap();
+            assert_eq!(Clsact::decode(&buffer[HEADER_LEN..]), Some(Clsact::new(Ifindex(7))));
+        }
+    }
+
+    #[test]
+    fn they_print_as_tc_commands() {
+        assert_eq!(Clsact::new(Ifindex(7)).command(Verb::Add), "tc qdisc add dev if7 clsact");
+        let filter = BpfFilter::new(Ifindex(7), TrafficHook::Ingress, 9);
+        assert_eq!(
+            filter.command(Verb::Delete),
+            "tc filter del dev if7 ingress pref 9 handle 0x1 bpf"
+        );
+    }
 }

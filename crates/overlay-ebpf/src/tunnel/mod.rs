@@ -241,7 +241,6 @@ pub struct Attached {
 
 impl Attached {
     /// Each program's place.
-    #[must_use]
     pub fn attachments(&self) -> &[Attachment] {
         &self.held
     }

@@ -10,7 +10,8 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE}
 use crate::codec::{self, HEADER_LEN, rtm};
 use crate::object::sealed::Decode;
 use crate::{
-    Address, DeviceRef, Fdb, IfName, Ifindex, Link, Neighbour, Nexthop, Object, Route, Rule, Verb,
+    Address, BpfFilter, Clsact, DeviceRef, Fdb, IfName, Ifindex, Link, Neighbour, Nexthop, Object,
+    Route, Rule, Verb,
 };
 
 /// A device by its name, or by its number where the name is not known.
@@ -46,14 +47,24 @@ pub(crate) fn describe(message: &[u8], mut name: impl FnMut(Ifindex) -> Option<I
     let kind = codec::u16_at(message, 4).unwrap_or_default();
     let flags = codec::u16_at(message, 6).unwrap_or_default();
     let body = message.get(HEADER_LEN..).unwrap_or_default();
-    let Some(object) = decode(kind, body) else { return format!("netlink request of type {kind}") };
+    let verb = verb(kind, flags);
     let mut show = |dev: Ifindex| {
         let name = if dev.is_none() { None } else { name(dev) };
         Ok::<_, Infallible>(name.map_or(Shown::Index(dev), Shown::Name))
     };
-    match object.try_map_dev(&mut show) {
-        Ok(object) => object.command(verb(kind, flags)),
-        Err(never) => match never {},
+    let command = match kind {
+        rtm::NEWQDISC | rtm::DELQDISC => {
+            Clsact::decode(body).map(|o| o.try_map_dev(&mut show).map(|o| o.command(verb)))
+        }
+        rtm::NEWTFILTER | rtm::DELTFILTER => {
+            BpfFilter::decode(body).map(|o| o.try_map_dev(&mut show).map(|o| o.command(verb)))
+        }
+        _ => decode(kind, body).map(|o| o.try_map_dev(&mut show).map(|o| o.command(verb))),
+    };
+    match command {
+        Some(Ok(command)) => command,
+        Some(Err(never)) => match never {},
+        None => format!("netlink request of type {kind}"),
     }
 }
 
@@ -72,8 +83,16 @@ fn decode(kind: u16, body: &[u8]) -> Option<Object> {
 }
 
 fn verb(kind: u16, flags: u16) -> Verb {
-    const DELETES: [u16; 6] =
-        [rtm::DELLINK, rtm::DELADDR, rtm::DELNEIGH, rtm::DELNEXTHOP, rtm::DELROUTE, rtm::DELRULE];
+    const DELETES: [u16; 8] = [
+        rtm::DELLINK,
+        rtm::DELADDR,
+        rtm::DELNEIGH,
+        rtm::DELNEXTHOP,
+        rtm::DELROUTE,
+        rtm::DELRULE,
+        rtm::DELQDISC,
+        rtm::DELTFILTER,
+    ];
     match flags {
         _ if DELETES.contains(&kind) => Verb::Delete,
         _ if flags & NLM_F_APPEND != 0 => Verb::Append,

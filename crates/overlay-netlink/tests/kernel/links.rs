@@ -1,20 +1,22 @@
 //! Devices: what is set is what is reported, and what moves arrives.
 
 use overlay_netlink::{
-    Bridge, Ifindex, Link, LinkFilter, LinkKind, LinkNamespace, VethPeer, Vxlan,
+    BpfFilter, BpfFilterFilter, Bridge, Clsact, ClsactFilter, Ifindex, Link, LinkFilter, LinkKind,
+    LinkNamespace, VethPeer, Vxlan,
 };
 use overlay_wire::Vni;
 
 use crate::world::{BRIDGE, FAR, UPLINK, bare, furnished};
 use crate::{Case, Outcome, ensure, ip, mac, name, same};
 
-pub(crate) const CASES: [Case; 6] = [
+pub(crate) const CASES: [Case; 7] = [
     ("links::what_is_set_is_reported", what_is_set_is_reported),
     ("links::in_place_changes", in_place_changes),
     ("links::to_another_namespace", to_another_namespace),
     ("links::numbers_of_another_namespace", numbers_of_another_namespace),
     ("links::a_cable_between_namespaces", a_cable_between_namespaces),
     ("links::loopback_is_a_device", loopback_is_a_device),
+    ("links::filters_have_a_place", filters_have_a_place),
 ];
 
 /// What an adopting reconciler compares: each attribute that was given comes back as given.
@@ -163,4 +165,22 @@ fn loopback_is_a_device() -> Outcome {
     let (_host, mut socket) = bare("a")?;
     let lo = socket.link(&name("lo"))?;
     same((lo.index, lo.kind, lo.up), (Some(Ifindex(1)), LinkKind::Device, Some(true)), "lo")
+}
+
+/// A queueing discipline for filters is there once, on its device alone, and goes again.
+fn filters_have_a_place() -> Outcome {
+    let (_host, mut socket) = furnished("a")?;
+    let mut only = ClsactFilter::default();
+    only.dev = Some(UPLINK);
+    same(socket.list(&only)?, Vec::<Clsact>::new(), "before")?;
+    let ours = Clsact::new(UPLINK);
+    socket.add(&ours)?;
+    let again = socket.add(&ours).expect_err("one is enough");
+    ensure(again.is_exists(), || again.to_string())?;
+    ensure(again.to_string().contains("tc qdisc add dev"), || again.to_string())?;
+    same(socket.list(&only)?, vec![ours.clone()], "one")?;
+    same(socket.list(&ClsactFilter::default())?, vec![ours.clone()], "one in all")?;
+    same(socket.list(&BpfFilterFilter::on(UPLINK))?, Vec::<BpfFilter>::new(), "filters")?;
+    socket.delete(&ours)?;
+    same(socket.list(&only)?, Vec::<Clsact>::new(), "after")
 }
