@@ -167,8 +167,9 @@ fn plain() -> Outcome {
         assert_eq!((len, from), (size, SocketAddr::new(ip("10.244.9.2"), 7)));
     }
     let fast = program.forwarder().fast_counters().ok_or("no counters")?;
-    assert_eq!(fast.received.packets, 5, "{fast:?}");
-    assert_eq!(program.counters().sent.packets, 5);
+    // Hosts talk of themselves, too, at any time.
+    assert!(fast.received.packets >= 5, "{fast:?}");
+    assert!(program.counters().sent.packets >= 5);
     Ok(())
 }
 
