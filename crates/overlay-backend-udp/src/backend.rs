@@ -157,7 +157,7 @@ impl Udp {
 
     /// Says whether a program in the kernel takes packets out of their datagrams, which is part of what
     /// this node [publishes](Backend::data). Returns whether that is news, to be published anew.
-    pub fn set_fast_path(&self, works: bool) -> bool {
+    pub(crate) fn set_fast_path(&self, works: bool) -> bool {
         self.fast_path.swap(works, Ordering::Relaxed) != works
     }
 }

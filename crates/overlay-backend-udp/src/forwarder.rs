@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use overlay_backend::Backend;
 use overlay_wire::{Encapsulation, IpVersion};
 use serde::Serialize;
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) subnets: Vec<IpNet>,
     /// Bytes of the outer headers.
     pub(crate) overhead: u32,
+    /// The longest packet of the overlay in bytes.
+    pub(crate) mtu: usize,
     pub(crate) device: Device,
     /// One for each queue.
     pub(crate) sockets: Vec<UdpSocket>,
@@ -218,6 +221,7 @@ impl Shared {
         Ok(Self {
             peers: Arc::clone(udp.peers()),
             subnets: udp.subnets().to_vec(),
+            mtu: udp.mtu() as usize,
             overhead: Encapsulation::IpInUdp.overhead(IpVersion::of(udp.local())),
             device: Device::open(udp.device(), options.owner, queues)?,
             sockets,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use overlay_wire::coalesce::{Coalesced, Coalescer, Options, datagrams};
 use overlay_wire::ip::{Ecn, IpPacket};
+use overlay_wire::segment::unfinished;
 use overlay_wire::{ipv4, ipv6};
 use rustix::io::Errno;
 
@@ -93,7 +94,7 @@ fn take(
         }
         drop(judge);
         for packet in coalescer.finish(buffer) {
-            match write(queue, buffer, &packet) {
+            match write(queue, shared.mtu, buffer, &packet) {
                 Ok(()) => {
                     tally.super_packets.add(1);
                     packets += packet.packets();
@@ -110,11 +111,20 @@ fn take(
 }
 
 /// One packet, or several that have become one, in one system call.
-fn write(queue: &Queue, buffer: &[u8], packet: &Coalesced<'_>) -> Result<(), DropReason> {
+///
+/// A peer that believes that there are programs here, as there may have been a moment ago, sends what is not finished; on the
+/// same machine that is how it arrives.
+fn write(
+    queue: &Queue,
+    mtu: usize,
+    buffer: &[u8],
+    packet: &Coalesced<'_>,
+) -> Result<(), DropReason> {
     let header = packet.header().to_bytes();
     let mut payloads = packet.pieces().map(|piece| buffer.get(piece).unwrap_or_default());
     let result = if packet.packets() == 1 {
         let alone = payloads.next().unwrap_or_default();
+        let header = unfinished(alone, mtu).map_or(header, |header| header.to_bytes());
         queue.write(&[IoSlice::new(&header), IoSlice::new(alone)])
     } else {
         let mut pieces = [IoSlice::new(&header); MAX_SEGMENTS + 1];

@@ -20,9 +20,10 @@ use overlay_wire::IpVersion;
 type Outcome = Result<(), Failed>;
 type Case = (&'static str, fn() -> Outcome);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     ("programs carry what threads need not see", programs_carry),
     ("a node without programs and one with them understand each other", mixed),
+    ("a node that has lost its programs copes with what is sent to them", believed),
     ("a plain socket and a node with programs understand each other", plain),
     ("a liar gets nothing through", liar),
     ("a device that is deleted gets its programs again", deleted),
@@ -118,6 +119,27 @@ fn mixed() -> Outcome {
         assert!(pa.counters().sent.packets > 0 && pb.counters().received.packets > 0);
         let fast = pa.forwarder().fast_counters().ok_or("no counters")?;
         assert!(fast.received.packets > 0 && fast.sent.packets == 0, "{fast:?}");
+    }
+    Ok(())
+}
+
+fn believed() -> Outcome {
+    for underlay in BOTH {
+        let Site { a, b, switch: _switch } = site()?;
+        let paths = [FastPath::Required, FastPath::Off];
+        let [mut pa, _pb] = introduced(&a, &b, &over(underlay), paths);
+        // What the other node had published before it lost its programs.
+        let data = BackendData::of(underlay, serde_json::json!({ "FastPath": true }));
+        pa.set_peers([Peer { data, ..b.peer() }]);
+        pa.converge();
+        reach(&a, &b, &BOTH);
+        for address in b.inside() {
+            let time = Duration::from_millis(300);
+            let carried = throughput(&a.container, &b.container, address, time)?;
+            assert!(carried.bytes > 1 << 20, "over {underlay}: {carried:?}");
+        }
+        let fast = pa.forwarder().fast_counters().ok_or("no counters")?;
+        assert!(fast.sent.packets > 100, "{fast:?}");
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn deleted() -> Outcome {
     for round in 1..=3 {
         let before = a.link(TUN).and_then(|link| link.index);
         a.host.socket()?.delete(&Link::named(name(TUN)))?;
-        let back = within(Duration::from_secs(3), || pings(a, b));
+        let back = within(Duration::from_secs(10), || pings(a, b));
         assert!(back.is_some(), "{:?}", kept.counters());
         assert_ne!(a.link(TUN).and_then(|link| link.index), before);
         assert_eq!(kept.counters().devices_made, made + round);
@@ -57,7 +57,7 @@ fn flapped() -> Outcome {
         a.host.set_down(device)?;
         std::thread::sleep(Duration::from_millis(50));
         a.host.set_up(device)?;
-        assert!(within(Duration::from_secs(3), || pings(a, b)).is_some(), "{device}");
+        assert!(within(Duration::from_secs(10), || pings(a, b)).is_some(), "{device}");
     }
     assert_eq!(kept.counters().devices_made, 1);
     Ok(())
@@ -79,7 +79,7 @@ fn restarted() -> Outcome {
         let report = again.reconcile();
         assert_eq!((report.writes(), report.is_converged()), (0, true), "{report:?}");
         // The kernel takes a moment to see that the device has a carrier again.
-        within(Duration::from_secs(2), || pings(a, b)).expect("it carries again");
+        within(Duration::from_secs(10), || pings(a, b)).expect("it carries again");
         reach(a, b, &IpVersion::ALL);
         at_a = again;
     }
@@ -112,13 +112,13 @@ fn replaced() -> Outcome {
     netlink.add(&Link::new(name(TUN), LinkKind::Bridge(Bridge::default())))?;
     netlink.delete(&Link::named(name("aside")))?;
     let trouble = || at_a.forwarder().trouble();
-    within(Duration::from_secs(3), || trouble().is_some()).expect("it is said");
+    within(Duration::from_secs(10), || trouble().is_some()).expect("it is said");
     assert!(trouble().is_some_and(|why| why.contains("somebody else's")), "{:?}", trouble());
     let there = a.link(TUN).map(|link| link.kind);
     assert!(matches!(there, Some(LinkKind::Bridge(_))), "{there:?}");
     netlink.delete(&Link::named(name(TUN)))?;
     let kept = at_a.keep();
-    assert!(within(Duration::from_secs(4), || pings(a, b)).is_some(), "{:?}", kept.counters());
+    assert!(within(Duration::from_secs(10), || pings(a, b)).is_some(), "{:?}", kept.counters());
     let program = kept.program.lock().expect("no panic");
     assert_eq!(program.forwarder().trouble(), None);
     Ok(())
@@ -170,7 +170,7 @@ fn queues() -> Outcome {
         let time = Duration::from_millis(300);
         let flow = overlay_lab::throughput(&a.container, &b.container, address, time)?;
         assert!(
-            flow.bits_per_second() > 1e8,
+            flow.bits_per_second() > 1e7,
             "{flow:?} {:?} {:?}",
             at_a.counters(),
             at_b.counters()

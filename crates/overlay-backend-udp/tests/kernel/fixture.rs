@@ -226,6 +226,8 @@ impl Program {
     pub(crate) fn with_peers(mut self, peers: impl IntoIterator<Item = Peer>) -> Self {
         self.set_peers(peers);
         self.converge();
+        // An adopted device has its carrier again a moment after it has a reader.
+        self.host.wait_running(TUN).expect("the device runs");
         self
     }
 

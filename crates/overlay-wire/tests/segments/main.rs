@@ -7,7 +7,7 @@ use std::ops::Range;
 use overlay_wire::checksum::{self, Checksum};
 use overlay_wire::coalesce::{Coalescer, MAX_DATAGRAMS, MAX_FLOWS, Options, Refused, datagrams};
 use overlay_wire::ip::{Ecn, IpPacket, IpProtocol};
-use overlay_wire::segment::{MAX_HEADER_LEN, Segments, SendLimit, complete_checksum};
+use overlay_wire::segment::{MAX_HEADER_LEN, Segments, SendLimit, complete_checksum, unfinished};
 use overlay_wire::tcp::TcpFlags;
 use overlay_wire::virtio_net::{ChecksumState, Gso, GsoKind, VirtioNetHeader};
 use overlay_wire::{Expected, IpVersion};
@@ -241,10 +241,34 @@ proptest! {
             if Segments::new(&header, bytes).is_ok() {
                 segmented(&header, bytes);
             }
+            unfinished(bytes, 1000);
             let mut completed = bytes.clone();
             match complete_checksum(&header, &mut completed) {
                 Ok(()) => prop_assert!(header.checksum != ChecksumState::Unverified || completed == *bytes),
                 Err(_) => prop_assert_eq!(&completed, bytes),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_unfinished_says_so_itself(large in large(), more in 0..100_usize) {
+        let (header, packet) = large.build();
+        let Some(gso) = header.gso else { return Ok(()) };
+        let mtu = usize::from(gso.header_len) + usize::from(gso.size.get());
+        let whole = VirtioNetHeader { gso: None, ..header };
+        let expected = match gso.kind {
+            _ if packet.len() <= mtu => Some(whole),
+            GsoKind::Udp => None,
+            GsoKind::TcpV4 | GsoKind::TcpV6 => Some(header),
+        };
+        prop_assert_eq!(unfinished(&packet, mtu), expected);
+        prop_assert_eq!(unfinished(&packet, packet.len() + more), Some(whole));
+        // What is finished seldom looks as if it were not, and then it makes no difference.
+        for segment in large.segments() {
+            if let Some(header) = unfinished(&segment, segment.len()) {
+                let mut completed = segment.clone();
+                complete_checksum(&header, &mut completed).unwrap();
+                prop_assert_eq!(completed, segment);
             }
         }
     }
