@@ -13,7 +13,7 @@ pub struct Remote {
     /// The largest inner packet it is sent, in bytes.
     pub mtu: u16,
     /// The neighbour by way of which packets to its address leave: itself if it is on the link, else a gateway, of either
-    /// version. Nobody asks the routing table again, which would take a twelfth of the packet rate; whoever feeds peers
+    /// version. Nobody asks the routing table again, which would take 7 % of the time of a small packet; whoever feeds peers
     /// knows when the route has changed.
     pub next_hop: IpAddr,
     /// Whether packets to it take the fast path. Those that do not go to the reader of the TUN device, for a peer that
