@@ -71,8 +71,6 @@ pub struct Udp {
     addresses: Vec<IpNet>,
     /// The subnets that live here.
     subnets: Vec<IpNet>,
-    /// What the underlay device reaches without a router.
-    on_link: Vec<IpNet>,
     peers: Arc<Peers>,
     fast_path: Arc<AtomicBool>,
 }
@@ -108,7 +106,6 @@ impl Udp {
             mtu,
             addresses,
             subnets: node.subnets.iter().map(IpNet::trunc).collect(),
-            on_link: node.underlay.on_link.clone(),
             peers: Arc::new(Peers::new(underlay)),
             fast_path: Arc::default(),
         })
@@ -148,11 +145,6 @@ impl Udp {
     #[must_use]
     pub const fn peers(&self) -> &Arc<Peers> {
         &self.peers
-    }
-
-    /// Whether the underlay device reaches `endpoint` without a router.
-    pub(crate) fn is_on_link(&self, endpoint: IpAddr) -> bool {
-        self.on_link.iter().any(|net| net.contains(&endpoint))
     }
 
     /// Says whether a program in the kernel takes packets out of their datagrams, which is part of what

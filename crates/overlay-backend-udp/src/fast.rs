@@ -1,12 +1,13 @@
 //! The fast path: programs in the kernel that carry what they understand, and leave the rest to the threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use overlay_backend::Backend;
 use overlay_ebpf::tunnel::{
     AttachOptions, Attached, Format, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
 };
@@ -21,7 +22,7 @@ use crate::{ForwardError, Udp};
 /// How long until what was missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long changes of routes are collected: they come many at a time.
+/// How long news are collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
 /// Whether programs in the kernel are to carry packets.
@@ -56,12 +57,13 @@ pub enum FastPathState {
 #[derive(Debug)]
 pub(crate) struct Fast {
     udp: Udp,
-    namespace: Namespace,
+    /// That of all threads where there is none.
+    namespace: Option<Namespace>,
     xdp: Xdp,
     state: Mutex<State>,
     /// There is something to look at.
-    news: Bell,
-    /// Hears of routes.
+    news: Arc<Bell>,
+    /// Hears of routes and devices.
     monitor: Mutex<Monitor>,
 }
 
@@ -77,7 +79,7 @@ struct Active {
     _attached: Attached,
     copy: Arc<Copy>,
     /// Which of the devices of that name, counted by how often it had to be made.
-    device: u64,
+    made: u64,
 }
 
 impl Fast {
@@ -86,21 +88,21 @@ impl Fast {
         namespace: Option<&Namespace>,
         xdp: Xdp,
     ) -> Result<Self, ForwardError> {
-        let current = || {
-            let failed = ForwardError::netlink(udp.device(), "look at its network namespace");
-            Namespace::current().map_err(failed)
-        };
-        let namespace = namespace.cloned().map_or_else(current, Ok)?;
         let failed = ForwardError::netlink(udp.parent(), "hear of its routes");
-        let monitor = Monitor::open_in(&namespace, Groups::ROUTE).map_err(failed)?;
+        let groups = Groups::ROUTE | Groups::LINK;
+        let monitor = match namespace {
+            Some(namespace) => Monitor::open_in(namespace, groups),
+            None => Monitor::open(groups),
+        };
+        let monitor = monitor.map_err(failed)?;
         let news = Bell::new()
             .map_err(|source| ForwardError::Thread { operation: "make an event", source })?;
         Ok(Self {
             udp: udp.clone(),
-            namespace,
+            namespace: namespace.cloned(),
             xdp,
             state: Mutex::default(),
-            news,
+            news: Arc::new(news),
             monitor: Mutex::new(monitor),
         })
     }
@@ -108,14 +110,14 @@ impl Fast {
     /// Has the programs attached to the device as it is now, and tells them what was learned of paths.
     pub(crate) fn look(&self, shared: &Shared) -> Result<(), ForwardError> {
         let mut state = self.state();
-        let device = shared.device.made();
-        let holds = |active: &Active| active.device == device && !active.copy.is_wrong();
+        let made = shared.device.made();
+        let holds = |active: &Active| active.made == made && active.copy.holds();
         if !state.active.as_ref().is_some_and(holds) {
             if let Some(old) = state.active.take() {
                 let mirror: Arc<dyn Mirror> = old.copy.clone();
                 self.udp.peers().stop_mirroring(&mirror);
             }
-            let attached = self.attach(device);
+            let attached = self.attach(made);
             self.udp.set_fast_path(attached.is_ok());
             match attached {
                 Ok(active) => state.active = Some(active),
@@ -126,8 +128,10 @@ impl Fast {
             }
         }
         if let Some(active) = &state.active {
-            let learned = shared.paths.all(Instant::now());
-            let news = active.copy.learn(learned);
+            if active.copy.follow_mtu() {
+                self.udp.peers().tell_again(|_| true);
+            }
+            let news = active.copy.learn(shared.paths.all(Instant::now()));
             if !news.is_empty() {
                 self.udp.peers().tell_again(|remote| news.contains(&remote.endpoint));
             }
@@ -141,10 +145,10 @@ impl Fast {
         while !shared.stop.is_told() {
             shared.stop.wait_for_either(&self.news, &*monitor, LOOK_AGAIN);
             self.news.silence();
+            // Changes come many at a time, and reports as fast as somebody sends them.
+            shared.stop.pause(COLLECT);
             if self.routes_changed(&mut monitor) {
-                shared.stop.pause(COLLECT);
-                self.routes_changed(&mut monitor);
-                self.udp.peers().tell_again(|remote| !self.udp.is_on_link(remote.endpoint));
+                self.udp.peers().tell_again(|_| true);
             }
             if !shared.stop.is_told() {
                 // What is wrong stands in the state.
@@ -161,6 +165,7 @@ impl Fast {
         loop {
             match monitor.try_next() {
                 Ok(Some(Event::Route(_, route))) => changed |= leads_to(&route) != device,
+                Ok(Some(Event::Link(..))) => {}
                 Ok(Some(_)) => changed = true,
                 Ok(None) | Err(_) => return changed,
             }
@@ -199,17 +204,17 @@ impl Fast {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attach(&self, device: u64) -> Result<Active, ForwardError> {
+    fn attach(&self, made: u64) -> Result<Active, ForwardError> {
         let work = || {
             let (tun, underlay) = self.devices()?;
-            let copy = Arc::new(Copy::load(&self.udp, tun, underlay)?);
+            let copy = Arc::new(Copy::load(&self.udp, tun, underlay, Arc::clone(&self.news))?);
             // The table comes first: until then the programs would drop what they know nothing of.
             let mirror: Arc<dyn Mirror> = copy.clone();
             self.udp.peers().mirror_to(mirror.clone());
             let options = AttachOptions::default().xdp(self.xdp);
             let attached = copy.tunnel.attach(options).map_err(ForwardError::from);
             match attached.and_then(|attached| copy.first_error().map_or(Ok(attached), Err)) {
-                Ok(attached) => Ok(Active { _attached: attached, copy, device }),
+                Ok(attached) => Ok(Active { _attached: attached, copy, made }),
                 Err(error) => {
                     self.udp.peers().stop_mirroring(&mirror);
                     Err(error)
@@ -217,7 +222,10 @@ impl Fast {
             }
         };
         let failed = ForwardError::netlink(self.udp.device(), "enter its network namespace");
-        self.namespace.run(work).map_err(failed)?
+        match &self.namespace {
+            Some(namespace) => namespace.run(work).map_err(failed)?,
+            None => work(),
+        }
     }
 
     /// The numbers of the TUN device and of the underlay device.
@@ -231,6 +239,17 @@ impl Fast {
             return Err(ForwardError::NoEthernet { device: parent });
         }
         Ok((device.index.unwrap_or_default(), underlay.index.unwrap_or_default()))
+    }
+}
+
+/// Removes what a process left at the devices that has crashed: filters, where the kernel does not take programs off by
+/// itself. To be called in the network namespace of the devices.
+pub(crate) fn sweep(udp: &Udp) {
+    let Ok(mut netlink) = Socket::open() else { return };
+    for device in [udp.device(), udp.parent()] {
+        let index = netlink.link(&device).ok().and_then(|link| link.index);
+        // Where there can be no filters, there are none.
+        let _ = index.map(|index| overlay_ebpf::attach::sweep(index, udp.device().as_ref()));
     }
 }
 
@@ -249,17 +268,26 @@ struct Copy {
     udp: Udp,
     device: Ifindex,
     underlay: Ifindex,
-    /// To ask for routes.
+    /// To ask for routes and devices.
     netlink: Mutex<Socket>,
+    /// The longest inner packet that the underlay device takes, in bytes.
+    mtu: AtomicU16,
     /// Path MTUs smaller than the device's, as inner packets have them.
     mtus: Mutex<HashMap<IpAddr, u16>>,
     /// An entry could not be written, so that this is no copy any more.
     wrong: AtomicBool,
     error: Mutex<Option<overlay_ebpf::Error>>,
+    /// Rung when that happens.
+    news: Arc<Bell>,
 }
 
 impl Copy {
-    fn load(udp: &Udp, tun: Ifindex, underlay: Ifindex) -> Result<Self, ForwardError> {
+    fn load(
+        udp: &Udp,
+        tun: Ifindex,
+        underlay: Ifindex,
+        news: Arc<Bell>,
+    ) -> Result<Self, ForwardError> {
         let options = TunnelOptions::new(tun, underlay)
             .name(udp.device().as_ref())
             .local(udp.local())
@@ -272,14 +300,32 @@ impl Copy {
             device: tun,
             underlay,
             netlink: Mutex::new(Socket::open().map_err(failed)?),
+            mtu: AtomicU16::new(u16::try_from(udp.mtu()).unwrap_or(u16::MAX)),
             mtus: Mutex::default(),
             wrong: AtomicBool::new(false),
             error: Mutex::default(),
+            news,
         })
     }
 
-    fn is_wrong(&self) -> bool {
-        self.wrong.load(Ordering::Relaxed)
+    /// Whether the tables are right and the devices those that the programs were made for.
+    fn holds(&self) -> bool {
+        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is = |name, index| netlink.link(&name).is_ok_and(|link| link.index == Some(index));
+        !self.wrong.load(Ordering::Relaxed)
+            && is(self.udp.device(), self.device)
+            && is(self.udp.parent(), self.underlay)
+    }
+
+    /// Follows the MTU of the underlay device, and returns whether it has changed.
+    fn follow_mtu(&self) -> bool {
+        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(link) = netlink.link(&self.udp.parent()) else { return false };
+        let underlay = IpVersion::of(self.udp.local());
+        let inner = link.mtu.and_then(|mtu| Encapsulation::IpInUdp.inner_mtu(mtu, underlay));
+        let mtu = inner.unwrap_or_default().min(self.udp.mtu());
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        self.mtu.swap(mtu, Ordering::Relaxed) != mtu
     }
 
     fn first_error(&self) -> Option<ForwardError> {
@@ -289,18 +335,19 @@ impl Copy {
 
     fn check(&self, done: Result<(), overlay_ebpf::Error>) {
         if let Err(error) = done {
-            self.wrong.store(true, Ordering::Relaxed);
             *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.wrong.store(true, Ordering::Relaxed);
+            self.news.ring();
         }
     }
 
     /// Takes in what is known of paths, and returns the endpoints for which that is news.
-    fn learn(&self, learned: Vec<(IpAddr, u32)>) -> Vec<IpAddr> {
+    fn learn(&self, learned: Vec<(IpAddr, u32)>) -> HashSet<IpAddr> {
         let overhead = Encapsulation::IpInUdp.overhead(IpVersion::of(self.udp.local()));
         let inner = |mtu: u32| u16::try_from(mtu.saturating_sub(overhead)).unwrap_or(u16::MAX);
         let now: HashMap<_, _> = learned.into_iter().map(|(to, mtu)| (to, inner(mtu))).collect();
         let mut mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut news: Vec<_> =
+        let mut news: HashSet<_> =
             now.iter().filter(|(to, mtu)| mtus.get(to) != Some(mtu)).map(|(to, _)| *to).collect();
         news.extend(mtus.keys().filter(|to| !now.contains_key(to)));
         *mtus = now;
@@ -308,8 +355,7 @@ impl Copy {
     }
 
     fn entry(&self, remote: Remote) -> TunnelRemote {
-        use overlay_backend::Backend;
-        let full = u16::try_from(self.udp.mtu()).unwrap_or(u16::MAX);
+        let full = self.mtu.load(Ordering::Relaxed);
         let mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
         let mtu = mtus.get(&remote.endpoint).map_or(full, |mtu| full.min(*mtu));
         let entry = TunnelRemote::new(remote.endpoint, mtu);
@@ -320,11 +366,8 @@ impl Copy {
         }
     }
 
-    /// The neighbour on the underlay device by way of which a peer is reached.
+    /// The neighbour on the underlay device by way of which a peer is reached, as the routing table has it.
     fn next_hop(&self, endpoint: IpAddr) -> Option<IpAddr> {
-        if self.udp.is_on_link(endpoint) {
-            return Some(endpoint);
-        }
         let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
         let route = netlink.route(&RouteQuery::to(endpoint)).ok()?;
         match &route.via {

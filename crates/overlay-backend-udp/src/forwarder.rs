@@ -12,7 +12,7 @@ use overlay_wire::{Encapsulation, IpVersion};
 use serde::Serialize;
 
 use crate::counters::{Counters, Tallies};
-use crate::fast::{Fast, FastPath, FastPathState};
+use crate::fast::{self, Fast, FastPath, FastPathState};
 use crate::options::ForwarderOptions;
 use crate::paths::Paths;
 use crate::socket::{Sharing, UdpSocket};
@@ -23,7 +23,8 @@ use crate::{ForwardError, Peers, Udp, receive, transmit};
 /// How long to wait until a device that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Carries the packets of a [`Udp`] network in user space: between its TUN device and a UDP socket, on threads of its own.
+/// Carries the packets of a [`Udp`] network between its TUN device and a UDP socket: on threads of its own, and by programs in
+/// the kernel where they are [wanted](FastPath) and allowed.
 ///
 /// It looks up peers in [`Udp::peers`], which may change at any time. The TUN device outlives it, and the process:
 /// routes stay, and the next forwarder adopts it. While it is there, a device that somebody deletes is made again; what
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     /// `None` where user space is to do it all.
     fast: Option<Fast>,
+    /// Why there is none.
+    no_fast_path: FastPathState,
     /// Why the device is not there.
     trouble: Mutex<Option<String>>,
 }
@@ -81,7 +84,8 @@ impl Forwarder {
     ///
     /// # Errors
     /// [`ForwardError`] when the socket's address is taken, which is the case while another forwarder of the same network
-    /// runs on the node; when the device is somebody else's or cannot be made.
+    /// runs on the node; when the device is somebody else's or cannot be made; when programs in the kernel are
+    /// [required](FastPath::Required) and cannot be attached.
     ///
     /// # Privileges
     /// `CAP_NET_ADMIN` in the user namespace that owns the network namespace, and access to `/dev/net/tun`; to enter
@@ -97,7 +101,13 @@ impl Forwarder {
         let mut forwarder = Self { shared: Arc::new(shared), threads: Vec::new() };
         if let Some(fast) = &forwarder.shared.fast {
             match fast.look(&forwarder.shared) {
-                Err(error) if options.fast_path == FastPath::Required => return Err(error),
+                Err(error) if options.fast_path == FastPath::Required => {
+                    // A device that nobody was to see before does not stay.
+                    if forwarder.shared.device.made() > 0 {
+                        let _ = forwarder.shared.device.remove();
+                    }
+                    return Err(error);
+                }
                 // The state tells.
                 _ => {}
             }
@@ -112,7 +122,8 @@ impl Forwarder {
         Ok(forwarder)
     }
 
-    /// What has been carried since the start. At any time, and at no cost to those who carry.
+    /// What the threads have carried since the start; of what programs have carried tells
+    /// [`fast_counters`](Self::fast_counters). At any time, and at no cost to those who carry.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let Shared { tallies, device, paths, .. } = &*self.shared;
@@ -136,7 +147,8 @@ impl Forwarder {
     /// [publishes](overlay_backend::Backend::data).
     #[must_use]
     pub fn fast_path(&self) -> FastPathState {
-        self.shared.fast.as_ref().map_or(FastPathState::Off, Fast::describe)
+        let Shared { fast, no_fast_path, .. } = &*self.shared;
+        fast.as_ref().map_or_else(|| no_fast_path.clone(), Fast::describe)
     }
 
     /// What those programs have carried since they were attached; `None` while there are none.
@@ -218,22 +230,28 @@ impl Shared {
                 UdpSocket::open(local, sharing, options.buffers)
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let device = Device::open(udp.device(), options.owner, queues)?;
+        fast::sweep(udp);
+        let (fast, no_fast_path) = match options.fast_path {
+            FastPath::Off => (None, FastPathState::Off),
+            _ => match Fast::new(udp, options.namespace.as_ref(), options.xdp) {
+                Ok(fast) => (Some(fast), FastPathState::Off),
+                Err(error) if options.fast_path == FastPath::Required => return Err(error),
+                Err(error) => (None, FastPathState::Unavailable { reason: error.to_string() }),
+            },
+        };
         Ok(Self {
             peers: Arc::clone(udp.peers()),
             subnets: udp.subnets().to_vec(),
             mtu: udp.mtu() as usize,
             overhead: Encapsulation::IpInUdp.overhead(IpVersion::of(udp.local())),
-            device: Device::open(udp.device(), options.owner, queues)?,
+            device,
             sockets,
             paths: Paths::default(),
             tallies: Tallies::new(queues.into()),
             stop: Stop::new().map_err(stop)?,
-            fast: match options.fast_path {
-                FastPath::Off => None,
-                FastPath::Auto | FastPath::Required => {
-                    Some(Fast::new(udp, options.namespace.as_ref(), options.xdp)?)
-                }
-            },
+            fast,
+            no_fast_path,
             trouble: Mutex::default(),
         })
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const AGE: Duration = Duration::from_secs(600);
 
 /// How many paths are remembered. The kernel remembers the others, and tells again.
-const MAX: usize = 65_536;
+const MAX: usize = 1 << 20;
 
 /// The path MTUs that are smaller than the device's.
 #[derive(Debug, Default)]
@@ -33,16 +33,19 @@ impl Path {
 }
 
 impl Paths {
-    /// From now on, no datagram to `to` may be longer than `mtu`, its headers included.
-    pub(crate) fn learn(&self, to: IpAddr, mtu: u32, now: Instant) {
+    /// From now on, no datagram to `to` may be longer than `mtu`, its headers included. Returns whether that is news: what was
+    /// learned holds until it is forgotten, unless it becomes even less.
+    pub(crate) fn learn(&self, to: IpAddr, mtu: u32, now: Instant) -> bool {
+        if self.mtu_at(to, now).is_some_and(|known| known <= mtu) {
+            return false;
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX {
-            known.retain(|_, path| path.holds(now));
+        if known.len() >= MAX && !known.contains_key(&to) {
+            return false;
         }
-        if known.len() < MAX || known.contains_key(&to) {
-            known.insert(to, Path { mtu, learned: now });
-        }
+        known.insert(to, Path { mtu, learned: now });
         self.count.store(known.len(), Ordering::Relaxed);
+        true
     }
 
     /// The path MTU to a peer, if one was learned and still holds.
@@ -58,14 +61,15 @@ impl Paths {
         known.get(&to).filter(|path| path.holds(now)).map(|path| path.mtu)
     }
 
-    /// All that still hold, by address.
+    /// All that still hold, by address. The others are forgotten.
     pub(crate) fn all(&self, now: Instant) -> Vec<(IpAddr, u32)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = known
-            .iter()
-            .filter(|(_, path)| path.holds(now))
-            .map(|(to, path)| (*to, path.mtu))
-            .collect();
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, path| path.holds(now));
+        self.count.store(known.len(), Ordering::Relaxed);
+        let mut all: Vec<_> = known.iter().map(|(to, path)| (*to, path.mtu)).collect();
         all.sort_unstable();
         all
     }
@@ -94,15 +98,25 @@ mod tests {
     }
 
     #[test]
+    fn only_less_is_news() {
+        let (paths, start) = (Paths::default(), Instant::now());
+        assert!(paths.learn(ip(1), 1400, start));
+        assert!(!paths.learn(ip(1), 1400, start) && !paths.learn(ip(1), 1450, start));
+        assert!(paths.learn(ip(1), 1300, start));
+        assert_eq!(paths.all(start), [(ip(1), 1300)]);
+        // By then it is forgotten.
+        assert!(paths.learn(ip(1), 1450, start + AGE));
+    }
+
+    #[test]
     fn no_more_is_remembered_than_there_is_room_for() {
         let (paths, start) = (Paths::default(), Instant::now());
         for number in 0..MAX as u32 + 10 {
             paths.learn(ip(number), 1400, start);
         }
         assert_eq!(paths.all(start).len(), MAX);
-        paths.learn(ip(0), 1300, start);
-        assert_eq!(paths.mtu_at(ip(0), start), Some(1300));
-        paths.learn(ip(u32::MAX), 1400, start + AGE);
-        assert_eq!(paths.all(start + AGE), [(ip(u32::MAX), 1400)]);
+        assert!(paths.learn(ip(0), 1300, start) && !paths.learn(ip(u32::MAX), 1300, start));
+        assert_eq!(paths.all(start + AGE), []);
+        assert!(paths.learn(ip(u32::MAX), 1400, start + AGE));
     }
 }

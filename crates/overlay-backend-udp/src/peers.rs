@@ -1,6 +1,7 @@
 //! Who is reached, and which subnet is whose: the one table that every data path looks into.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -55,6 +56,8 @@ struct Known {
 struct Table {
     v4: Prefixes<u32>,
     v6: Prefixes<u128>,
+    /// How many peers have each endpoint: one, but for a moment in which two change places.
+    endpoints: HashMap<IpAddr, usize>,
 }
 
 /// A locked view of the table. Changes wait while it lives: take one per batch of packets, and keep it
@@ -70,6 +73,12 @@ impl Lookup<'_> {
             IpAddr::V4(address) => self.0.v4.get(address.to_bits()),
             IpAddr::V6(address) => self.0.v6.get(address.to_bits()),
         }
+    }
+
+    /// Whether it is the address of a peer in the underlay.
+    #[must_use]
+    pub fn is_endpoint(&self, address: IpAddr) -> bool {
+        self.0.endpoints.contains_key(&address)
     }
 }
 
@@ -129,6 +138,7 @@ impl Peers {
             None => known.subnets.remove(id),
         };
         let (remote, subnets) = now.map_or((None, Vec::new()), |(to, nets)| (Some(to), nets));
+        let left = before.as_ref().map(|(to, _)| to.endpoint);
         let gone: Vec<IpNet> = before
             .into_iter()
             .flat_map(|(_, subnets)| subnets)
@@ -136,6 +146,7 @@ impl Peers {
             .collect();
         {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            table.change_endpoint(left, remote.map(|to| to.endpoint));
             for subnet in &gone {
                 table.remove(*subnet);
             }
@@ -178,6 +189,18 @@ impl DataPath for Peers {
 }
 
 impl Table {
+    fn change_endpoint(&mut self, from: Option<IpAddr>, to: Option<IpAddr>) {
+        if let Some(to) = to {
+            *self.endpoints.entry(to).or_default() += 1;
+        }
+        if let Some(Entry::Occupied(mut count)) = from.map(|from| self.endpoints.entry(from)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     fn insert(&mut self, subnet: IpNet, remote: Remote) {
         match subnet {
             IpNet::V4(net) => self.v4.insert(net.prefix_len(), net.network().to_bits(), remote),
@@ -316,6 +339,13 @@ mod tests {
         assert_eq!(owner(&peers, "10.0.1.1"), None);
         assert_eq!(owner(&peers, "10.0.2.1").as_deref(), Some("192.0.2.9"));
         assert_eq!(owner(&peers, "10.0.3.1").as_deref(), Some("192.0.2.9"));
+        let is_endpoint = |address: &str| peers.lookup().is_endpoint(address.parse().unwrap());
+        assert!(is_endpoint("192.0.2.9") && !is_endpoint("192.0.2.1"));
+        peers.set_peer(&peer("vm3", "192.0.2.9", &["10.0.4.0/24"]));
+        peers.remove_peer(&"vm2".into());
+        assert!(is_endpoint("192.0.2.9"));
+        peers.remove_peer(&"vm3".into());
+        assert!(!is_endpoint("192.0.2.9"));
     }
 
     #[derive(Debug, Default)]

@@ -19,6 +19,9 @@ use crate::forwarder::Shared;
 use crate::socket::{MAX_SEGMENTS, Report, UdpSocket};
 use crate::tun::{HEADER_LEN, Queue, is_gone};
 
+/// How many reports are read at once, before packets have their turn again.
+const REPORTS: usize = 64;
+
 /// Bytes of the longest packet that a read returns.
 const MAX_READ: usize = 65_536;
 /// Room for packets that wait, and for one more.
@@ -274,11 +277,13 @@ impl Transmit<'_> {
 }
 
 impl Shared {
-    /// Takes in what the underlay reports about what was sent.
+    /// Takes in what the underlay reports about what was sent. Reports may be forged: those that are about no peer do not
+    /// count, and each peer has one place.
     pub(crate) fn hear(&self, socket: &UdpSocket) {
-        while let Some(report) = socket.report() {
-            if let Report::PathMtu { to, mtu } = report {
-                self.paths.learn(to, mtu, Instant::now());
+        for report in std::iter::from_fn(|| socket.report()).take(REPORTS) {
+            let Report::PathMtu { to, mtu } = report else { continue };
+            let is_peer = self.peers.lookup().is_endpoint(to);
+            if is_peer && self.paths.learn(to, mtu, Instant::now()) {
                 self.tell_fast_path();
             }
         }

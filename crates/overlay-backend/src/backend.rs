@@ -45,7 +45,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
 ///
 /// [`Network`](crate::Network) tells it of the same peers for which it hands objects to the
 /// [`Reconciler`](crate::Reconciler), at the same moment and after the same checks. It remembers, and
-/// that is all: neither call waits for anything.
+/// that is all: neither call waits for the network or for other peers.
 pub trait DataPath: fmt::Debug + Send + Sync {
     /// A peer is reached, or what it announces has changed. Its subnets overlap no other peer's.
     fn set_peer(&self, peer: &Peer);

@@ -148,12 +148,11 @@ fn lacks_links(error: &Error) -> bool {
     matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// A filter, and whether the queueing discipline it is in was made for it.
+/// A filter of a clsact queueing discipline.
 #[derive(Debug)]
 struct Filter {
     socket: Socket,
     filter: BpfFilter,
-    made_qdisc: bool,
 }
 
 fn filter(program: &Program, hook: Hook, device: Ifindex, owner: &str) -> Result<Held, Error> {
@@ -170,27 +169,23 @@ fn filter(program: &Program, hook: Hook, device: Ifindex, owner: &str) -> Result
         }
     };
     let mut socket = Socket::open()?;
-    let made_qdisc = match socket.add(&Clsact::new(device)) {
-        Ok(()) => true,
-        Err(error) if error.is_exists() => false,
-        Err(error) => return Err(error.into()),
-    };
+    // It stays: others may hang their filters on it, and nothing shows who has made it.
+    match socket.add(&Clsact::new(device)) {
+        Err(error) if !error.is_exists() => return Err(error.into()),
+        _ => {}
+    }
     let mut filter = BpfFilter::new(device, hook, FILTER_PRIORITY);
     filter.name = filter_name(owner);
     filter.program = Some(program.as_fd().as_raw_fd());
     filter.handle = match free_handle(&mut socket, device, hook) {
         Ok(handle) => handle,
         Err(error) => {
-            give_back(&mut socket, device, made_qdisc);
             return Err(error.into());
         }
     };
     match socket.add(&filter) {
-        Ok(()) => Ok(Held::Filter { _filter: Box::new(Filter { socket, filter, made_qdisc }) }),
-        Err(error) => {
-            give_back(&mut socket, device, made_qdisc);
-            Err(error.into())
-        }
+        Ok(()) => Ok(Held::Filter { _filter: Box::new(Filter { socket, filter }) }),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -209,15 +204,6 @@ impl Drop for Filter {
     fn drop(&mut self) {
         // The device may be gone, and the filter with it; there is nobody to tell about anything else.
         let _ = self.socket.delete(&self.filter);
-        give_back(&mut self.socket, self.filter.dev, self.made_qdisc);
-    }
-}
-
-/// Removes the queueing discipline that was made for a filter, unless there are others in it by now.
-fn give_back(socket: &mut Socket, device: Ifindex, made: bool) {
-    if made && socket.list(&BpfFilterFilter::on(device)).is_ok_and(|f: Vec<BpfFilter>| f.is_empty())
-    {
-        let _ = socket.delete(&Clsact::new(device));
     }
 }
 

@@ -68,8 +68,11 @@ fn take_marked(emit: &mut Emitter<'_>, plan: &Plan, mark: Mark) {
         asm.load(Size::Word, R1, R2, at);
         asm.jump32_if(R1, Condition::NotEqual, word.cast_signed(), unmarked);
     }
-    asm.load(Size::Word, R1, R6, skb::PACKET_TYPE);
-    asm.jump_if(R1, Condition::NotEqual, 0, emit.ignore);
+    // What the XDP program cannot see: for whom the frame is, and a tag that the card has taken off.
+    for field in [skb::PACKET_TYPE, skb::VLAN_PRESENT] {
+        asm.load(Size::Word, R1, R6, field);
+        asm.jump_if(R1, Condition::NotEqual, 0, emit.ignore);
+    }
     deliver(emit, plan);
     emit.asm.bind(unmarked);
 }
