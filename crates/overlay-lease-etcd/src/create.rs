@@ -11,7 +11,7 @@ use crate::layout::{Place, too_large};
 use crate::network::{Network, Tenancy};
 use crate::overlap;
 use crate::rpc::messages::KeyValue;
-use crate::rpc::{KeyRange, Txn};
+use crate::rpc::{KeyRange, Txn, TxnAnswer};
 use crate::value::{self, number, number_of_existing, revision, seconds};
 
 const OPERATION: &str = "make the lease";
@@ -28,18 +28,22 @@ impl Network {
         let ttl = claim.ttl.map(seconds);
         let etcd_lease = match ttl {
             Some(ttl) => {
-                let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
-                let granted = self.client.grant(ttl).await;
-                granted.map_err(|error| self.error(OPERATION, error))?.id
+                let granted = self.granter.grant(ttl).await;
+                granted.map_err(|error| self.error(OPERATION, error))?
             }
             None => 0,
         };
         let mut unknown = false;
         let result = self.attempt(&Attempt { claim, ttl, etcd_lease }, &mut unknown).await;
-        if etcd_lease != 0 && result.is_err() && !unknown {
-            // Nobody uses it. If this fails, it goes after its time. Where a transaction may have had its effect, the
-            // node may find and hold the lease by the time this arrives.
-            let _ = self.client.revoke(etcd_lease).await;
+        // Where a transaction may have had its effect, the node may find and hold the lease by the time this arrives.
+        if let (Err(error), false) = (&result, unknown) {
+            match (error, ttl) {
+                // Other subnets are tried next.
+                (CreateError::Taken(by), Some(ttl)) if by.node != claim.node => {
+                    self.granter.keep(etcd_lease, ttl);
+                }
+                _ => self.granter.revoke(etcd_lease).await,
+            }
         }
         result.map_err(|error| match error {
             CreateError::Store(error) => error.into(),
@@ -54,13 +58,14 @@ impl Network {
         attempt: &Attempt<'_>,
         unknown: &mut bool,
     ) -> Result<Arc<Lease>, CreateError> {
-        let Claim { subnets, node, attributes, .. } = attempt.claim;
+        let claim = attempt.claim;
+        let Claim { subnets, node, attributes, .. } = claim;
         let mut tenancy = node.as_ref().map(|node| self.seen(node));
         let mut repeated = false;
         for _ in 0..ATTEMPTS {
             *unknown = true;
             let answer = self.client.txn(self.creation(attempt, tenancy.as_ref())).await;
-            let answer = answer.map_err(|error| self.error(OPERATION, error))?;
+            let mut answer = answer.map_err(|error| self.error(OPERATION, error))?;
             if answer.succeeded {
                 let (made, ttl) = (revision(answer.revision), attempt.ttl.map(Duration::from_secs));
                 let lease = Lease::new(*subnets, node.clone(), attributes.clone(), ttl, made, made);
@@ -68,6 +73,9 @@ impl Network {
             }
             repeated |= answer.repeated;
             *unknown = repeated;
+            if !repeated && let Some(taken) = self.holder(claim, &mut answer) {
+                return Err(CreateError::Taken(taken));
+            }
             match self.judge(attempt, repeated).await? {
                 Verdict::Made(lease) => return Ok(lease),
                 Verdict::Again(now) => tenancy = now,
@@ -76,16 +84,20 @@ impl Network {
         Err(self.busy(OPERATION).into())
     }
 
-    /// It asks nothing in case it fails: many more succeed, and every question makes the transaction dearer.
+    /// In case it fails it asks what [`holder`](Self::holder) looks at, and no more: many more succeed, and every question
+    /// makes the transaction dearer.
     fn creation(&self, attempt: &Attempt<'_>, tenancy: Option<&Tenancy>) -> Txn {
         let Attempt { claim, etcd_lease, .. } = *attempt;
         let own = self.layout.lease(&claim.subnets);
         let named = claim.subnets.to_string();
         let mut txn = Txn::default()
             .if_mod_revision(self.layout.config(), number_of_existing(claim.under))
+            .else_get(KeyRange::single(self.layout.config()), 1)
+            .else_get(KeyRange::single(own.as_str()), 1)
             .then_put(own, attempt.value(), etcd_lease);
         if let Some(Tenancy { node, recorded, subnets, leased }) = tenancy {
             let key = self.layout.node(node);
+            txn = txn.else_get(KeyRange::single(key.as_str()), 1);
             txn = txn.if_mod_revision(key.as_str(), *recorded).then_put(
                 key.as_str(),
                 named.as_str(),
@@ -106,6 +118,16 @@ impl Network {
         let v4 = subnets.v4().map(|net| overlap::v4(&self.layout.v4(), net));
         let v6 = subnets.v6().map(|net| overlap::v6(&self.layout.v6_indices(), net));
         v4.into_iter().chain(v6).flatten()
+    }
+
+    /// Who has exactly these subnets, if that is why the transaction failed: the configuration is the one that was claimed
+    /// under, and the node is new. Anything else takes a closer look.
+    fn holder(&self, claim: &Claim, answer: &mut TxnAnswer) -> Option<Arc<Lease>> {
+        let config = answer.take_one(0)?;
+        let own = answer.take_one(1)?;
+        let new = answer.take_one(2).is_none();
+        let as_claimed = config.mod_revision == number_of_existing(claim.under);
+        self.read(&own).and_then(Result::ok).filter(|_| as_claimed && new)
     }
 
     /// Why the transaction failed, unless the reason is gone.

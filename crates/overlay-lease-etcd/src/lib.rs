@@ -3,6 +3,7 @@
 
 mod create;
 mod error;
+mod grant;
 mod layout;
 mod network;
 mod options;

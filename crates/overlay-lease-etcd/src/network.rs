@@ -9,6 +9,7 @@ use overlay_lease::{
 };
 
 use crate::RequestError;
+use crate::grant::Granter;
 use crate::layout::{Layout, Place};
 use crate::rpc::messages::KeyValue;
 use crate::rpc::{Client, Got, KeyRange, Reader, Txn};
@@ -24,11 +25,14 @@ const ATTEMPTS: usize = 5;
 pub(crate) struct Network {
     pub(crate) client: Client,
     pub(crate) reader: Reader,
+    pub(crate) granter: Granter,
     pub(crate) layout: Layout,
     /// As errors call the store.
     pub(crate) name: String,
     /// The node that was looked up last: most programs ask for one, and then make its lease.
     pub(crate) last_seen: Mutex<Option<Tenancy>>,
+    /// The configuration that was read last, which rarely changes, and what it says.
+    pub(crate) last_config: Mutex<Option<(KeyValue, Configured)>>,
 }
 
 /// What etcd has of a node, so that a lease is made only as long as this is so.
@@ -115,10 +119,16 @@ impl Network {
         operation: &'static str,
         kv: Option<&KeyValue>,
     ) -> Result<Option<Configured>, StoreError> {
-        let config = kv.map(value::read_config).transpose();
-        config.map_err(|problem| {
+        let Some(kv) = kv else { return Ok(None) };
+        let mut last = self.last_config.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = last.as_ref().filter(|(seen, _)| seen == kv) {
+            return Ok(Some(config.clone()));
+        }
+        let config = value::read_config(kv).map_err(|problem| {
             self.corrupt(operation, format!("{}: {problem}", self.layout.config()))
-        })
+        })?;
+        *last = Some((kv.clone(), config.clone()));
+        Ok(Some(config))
     }
 
     /// One request for a node that never had a lease, two for one that had.

@@ -100,13 +100,18 @@ fn runs(
 ) -> Vec<KeyRange> {
     let of_run = |run: &[u32]| {
         let (first, last) = (run.first()?, run.last()?);
-        let range = || {
-            KeyRange::between(
-                format!("{beginning}{first}{behind}"),
-                format!("{beginning}{last}{end}"),
-            )
+        let key = |number: &u32, rest: &str| {
+            // As long as it will be from the beginning, since there are many of them. No number has more than 3 digits.
+            let mut key = String::with_capacity(beginning.len() + 3 + rest.len());
+            key.push_str(beginning);
+            key.push_str(&number.to_string());
+            key.push_str(rest);
+            key
         };
-        run.iter().any(|number| wanted.contains(number)).then(range)
+        let range = || KeyRange::between(key(first, behind), key(last, end));
+        // What is wanted is allowed.
+        let there = allowed.contains(first) && run.iter().any(|number| wanted.contains(number));
+        there.then(range)
     };
     let same = |a: &u32, b: &u32| allowed.contains(a) == allowed.contains(b);
     all.chunk_by(same).filter_map(of_run).collect()

@@ -10,5 +10,5 @@ mod watch;
 
 pub(crate) use client::Client;
 pub(crate) use reader::Reader;
-pub(crate) use txn::{Got, KeyRange, Txn};
+pub(crate) use txn::{Got, KeyRange, Txn, TxnAnswer};
 pub(crate) use watch::{Watched, Watcher};

@@ -8,6 +8,7 @@ use overlay_lease::{
     NodeId, Revision, Snapshot, Standing, Store, StoreError, Tenant, WriteError,
 };
 
+use crate::grant::Granter;
 use crate::layout::Layout;
 use crate::network::Network;
 use crate::rpc::{Client, Reader};
@@ -50,8 +51,10 @@ impl EtcdStore {
     fn with(client: Client, layout: Layout) -> Self {
         let members: Vec<_> = client.options().endpoints.iter().map(ToString::to_string).collect();
         let name = format!("etcd at {}", members.join(","));
-        let (reader, last_seen) = (Reader::new(client.clone()), Mutex::default());
-        Self { network: Arc::new(Network { client, reader, layout, name, last_seen }) }
+        let (reader, granter) = (Reader::new(client.clone()), Granter::new(client.clone()));
+        let (last_seen, last_config) = (Mutex::default(), Mutex::default());
+        let network = Network { client, reader, granter, layout, name, last_seen, last_config };
+        Self { network: Arc::new(network) }
     }
 }
 

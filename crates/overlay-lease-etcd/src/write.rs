@@ -60,15 +60,15 @@ impl Network {
         }
         let after = match ttl {
             Some(ttl) => {
-                let granted = self.client.grant(i64::try_from(ttl).unwrap_or(i64::MAX)).await;
-                granted.map_err(|error| self.error(operation, error))?.id
+                let granted = self.granter.grant(ttl).await;
+                granted.map_err(|error| self.error(operation, error))?
             }
             None => 0,
         };
         let written = self.rewrite(operation, &own, attributes, ttl, after).await;
         match &written {
-            Ok(_) if own.lease.node.is_some() => self.discard(before).await,
-            Err(WriteError::Fenced(_)) => self.discard(after).await,
+            Ok(_) if own.lease.node.is_some() => self.granter.revoke(before).await,
+            Err(WriteError::Fenced(_)) => self.granter.revoke(after).await,
             // Strangers may have other keys on theirs, and after a failure the keys may hang on either.
             _ => {}
         }
@@ -105,7 +105,7 @@ impl Network {
             return Err(self.fenced(now.as_ref()));
         }
         if own.lease.node.is_some() {
-            self.discard(own.etcd_lease).await;
+            self.granter.revoke(own.etcd_lease).await;
         }
         Ok(())
     }
@@ -214,13 +214,6 @@ impl Network {
         match self.lease(operation, &lease.subnets).await {
             Ok(now) => WriteError::Fenced(now.filter(|now| now.revision != lease.revision)),
             Err(error) => error.into(),
-        }
-    }
-
-    /// Removes an etcd lease on which no key hangs. If that fails, it goes after its time.
-    async fn discard(&self, etcd_lease: i64) {
-        if etcd_lease != 0 {
-            let _ = self.client.revoke(etcd_lease).await;
         }
     }
 

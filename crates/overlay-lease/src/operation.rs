@@ -1,5 +1,6 @@
 //! What a node asks a store, as values.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,7 +98,8 @@ impl Operation {
     /// Asks `store`, but waits for the answer no longer than this.
     pub(crate) async fn ask_within<S: Store>(self, patience: Duration, store: &S) -> Reply {
         let purpose = self.purpose();
-        match tokio::time::timeout(patience, self.ask(store)).await {
+        // Pinned here, since it is large and would be moved to the timer.
+        match tokio::time::timeout(patience, pin!(self.ask(store))).await {
             Ok(reply) => reply,
             Err(_) => Err(StoreError::unanswered(purpose, patience)),
         }

@@ -1,6 +1,7 @@
 //! Calls with one answer: retried where that is safe, authenticated, limited in time, counted.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -194,7 +195,8 @@ impl Client {
             let codec = ProstCodec::<M::Request, M::Answer>::default();
             grpc.unary(request, PathAndQuery::from_static(M::PATH), codec).await
         };
-        let result = match timeout(after, answer).await {
+        // Pinned here, since it is large and would be moved to the timer.
+        let result = match timeout(after, pin!(answer)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(judge(M::NAME, &connection, &status)),
             Err(_) => {

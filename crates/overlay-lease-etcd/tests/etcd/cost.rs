@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overlay_lease::{CreateError, Store, Update, Watch};
+use overlay_lease::{Claim, CreateError, Store, Update, Watch};
 use overlay_lease_etcd::{EtcdOptions, EtcdStore};
 
 use crate::proxy::{Proxy, Weather};
 use crate::server::Etcd;
-use crate::{attributes, changes, claim, configured, node, soon};
+use crate::{attributes, changes, claim, configured, node, only, soon};
 
 const LARGE: &str = r#"{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#;
 
@@ -81,6 +81,44 @@ async fn a_node_starts_with_six_requests(leases: u32) {
     assert_eq!(store.requests(), 6, "standing, list, tenants, grant, transaction, watch");
     assert_eq!(changes(&mut watch).await, ["10.5.2.0/24 at 192.0.2.1"]);
 }
+
+#[tokio::test]
+async fn another_try_uses_the_etcd_lease_of_the_one_before() {
+    let Some(etcd) = Etcd::start("another try") else { return };
+    let near = etcd.store();
+    let config = configured(&near, LARGE).await;
+    let lease = near.create(&claim("10.5.1.0/24", "a", &config)).await.unwrap();
+
+    let store = etcd.store();
+    let short = |subnets| Claim { ttl: Some(TERM), ..claim(subnets, "b", &config) };
+    store.config().await.unwrap();
+    for number in 1..=2 {
+        let taken = store.create(&short("10.5.1.0/24")).await;
+        assert!(matches!(taken, Err(CreateError::Taken(by)) if by == lease));
+        assert_eq!(store.requests(), 1 + 2 * number, "each begins a term and tries");
+    }
+    // Its term begins with this try, and not with the first.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let asked = Instant::now();
+    let made = store.create(&short("10.5.2.0/24")).await.unwrap();
+    assert_eq!(store.requests(), 7);
+    assert_eq!(etcd.ctl(&["lease", "list"]).lines().count(), 3, "a title, and one each");
+    let left = store.remaining(&made).await.unwrap().expect("it has a term");
+    // etcd says whole seconds, rounded down.
+    assert!(left + asked.elapsed() + Duration::from_secs(1) >= TERM, "{left:?}");
+
+    // One of another term is of no use, and nothing is left of any.
+    let holds = store.create(&short("10.5.1.0/24")).await;
+    assert!(matches!(holds, Err(CreateError::Holds(by)) if by == made));
+    let taken =
+        store.create(&Claim { ttl: Some(TERM), ..claim("10.5.1.0/24", "c", &config) }).await;
+    assert!(matches!(taken, Err(CreateError::Taken(_))));
+    store.create(&claim("10.5.3.0/24", "c", &config)).await.unwrap();
+    only(&etcd, 3).await;
+}
+
+/// A term that other claims do not have.
+const TERM: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_list_longer_than_a_page_is_of_one_revision() {

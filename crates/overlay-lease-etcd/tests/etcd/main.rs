@@ -17,6 +17,8 @@ use overlay_lease::{
     Attributes, Claim, Configured, Endpoints, NetworkConfig, NodeId, Store, Subnets, Update, Watch,
 };
 
+use crate::server::Etcd;
+
 /// How long anything may take that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -52,6 +54,16 @@ fn claim(subnets: &str, node: &str, under: &Configured) -> Claim {
         ttl: Some(Duration::from_secs(60)),
         under: under.revision,
     }
+}
+
+/// Waits until etcd has this many etcd leases.
+async fn only(etcd: &Etcd, number: usize) {
+    let waits = async {
+        while !etcd.ctl(&["lease", "list"]).starts_with(&format!("found {number} leases")) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    soon(waits).await;
 }
 
 /// The next update that tells of changes, and these as text.
