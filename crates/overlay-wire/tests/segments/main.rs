@@ -241,7 +241,7 @@ proptest! {
             if Segments::new(&header, bytes).is_ok() {
                 segmented(&header, bytes);
             }
-            unfinished(bytes, 1000);
+            let _ = unfinished(bytes, 1000);
             let mut completed = bytes.clone();
             match complete_checksum(&header, &mut completed) {
                 Ok(()) => prop_assert!(header.checksum != ChecksumState::Unverified || completed == *bytes),
