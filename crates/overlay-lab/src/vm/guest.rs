@@ -192,6 +192,7 @@ fn run(job: &Job, request: u32, answers: &Answers) -> (Kind, Vec<u8>) {
     let child = Command::new(string(&job.program))
         .args(job.arguments.iter().map(|argument| string(argument)))
         .envs(job.environment.iter().map(|(name, value)| (string(name), string(value))))
+        .env_remove(SERVE)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -68,6 +68,9 @@ fn find_program(name: &str) -> Result<PathBuf, VmError> {
 fn archive(files: &Files) -> Result<Vec<u8>, VmError> {
     let mut archive = Archive::default();
     let mut directories = BTreeSet::new();
+    for path in files.keys() {
+        entry_name(path)?;
+    }
     let parents = files.keys().filter_map(|path| path.parent());
     for path in parents.chain(MOUNT_POINTS.iter().map(Path::new)) {
         directories.extend(path.ancestors());

@@ -18,7 +18,7 @@ use super::options::VmOptions;
 use super::qemu::Qemu;
 
 /// How much longer than a program may run its machine may take to say that it ran too long.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// How much of what a program writes is kept, of either stream.
 const OUTPUT_LIMIT: usize = 16 << 20;
