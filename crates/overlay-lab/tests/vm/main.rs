@@ -15,7 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-const CASES: [(&str, fn() -> Outcome); 6] = [
+/// A case and what it shows.
+type Case = (&'static str, fn() -> Outcome);
+
+const CASES: [Case; 6] = [
     ("a machine runs another kernel and programs, and is gone when dropped", another_kernel),
     ("two machines reach each other over a cable and a hub", two_machines),
     ("a machine that is not ready in time is an error in time", not_ready),
