@@ -66,24 +66,36 @@ impl Host {
     /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the user namespace, which [`enter`](crate::enter)
     /// gives.
     pub fn new(name: &str) -> Result<Self> {
-        let make = || -> Result<Inner> {
-            unshare_network()?;
-            let socket = Mutex::new(links::loopback_up(name)?);
-            for (key, value) in DEFAULTS {
-                sysctl::write(key, value)?;
-            }
-            let namespace = Namespace::current()
-                .map_err(|error| Error::netlink("open the namespace of", name.to_owned(), error))?;
-            Ok(Inner { name: name.to_owned(), namespace, socket })
-        };
-        let inner = thread::scope(|scope| {
+        thread::scope(|scope| {
             let thread = thread::Builder::new()
                 .name(thread_name(name, "new"))
-                .spawn_scoped(scope, make)
+                .spawn_scoped(scope, || {
+                    unshare_network()?;
+                    Self::here(name)
+                })
                 .map_err(|error| Error::io("start a thread for", name, error))?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })?;
-        Ok(Self { inner: Arc::new(inner) })
+        })
+    }
+
+    /// Makes a host of the network namespace that the calling thread is in, which keeps its devices and becomes like a
+    /// new host in all else. In a virtual machine, that is the machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and [`Error::Netlink`].
+    ///
+    /// # Privileges
+    ///
+    /// `CAP_NET_ADMIN` in the namespace.
+    pub fn here(name: &str) -> Result<Self> {
+        let socket = Mutex::new(links::loopback_up(name)?);
+        for (key, value) in DEFAULTS {
+            sysctl::write(key, value)?;
+        }
+        let namespace = Namespace::current()
+            .map_err(|error| Error::netlink("open the namespace of", name.to_owned(), error))?;
+        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), namespace, socket }) })
     }
 
     /// The name given to [`Host::new`].

@@ -17,6 +17,7 @@ mod sysctl;
 mod throughput;
 mod topology;
 mod transmit;
+pub mod vm;
 mod wire;
 
 pub use capture::{Capture, Frame, Listener, capture, capture_if, listen};

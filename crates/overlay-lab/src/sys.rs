@@ -4,10 +4,14 @@ use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
@@ -286,6 +290,25 @@ fn half(bytes: &[u8], at: usize) -> Option<i32> {
 /// Sends one message, or tells that it would block.
 pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// Lets the process that the command will start keep these descriptors, under the same numbers, and has the kernel kill
+/// it when the thread that started it ends.
+pub(crate) fn bequeath(command: &mut Command, descriptors: Vec<OwnedFd>) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before the kernel was told.
+        if getppid() != Some(parent) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        for descriptor in &descriptors {
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec `prepare` makes a few system calls: it takes no lock and no memory.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Waits until one of the descriptors is ready or the time is over; tells which are ready, errors

@@ -432,9 +432,16 @@ impl<D: DeviceRef> LinkKind<D> {
             }
             Self::Bridge(bridge) => bridge.words(&mut words),
             Self::Vxlan(vxlan) => vxlan.words(&mut words),
-            Self::Ipip(tunnel) => tunnel.words(&mut words, ["any", "ipip", "any"]),
-            Self::Sit(tunnel) => tunnel.words(&mut words, ["any", "ipip", "ip6ip"]),
-            Self::Ip6tnl(tunnel) => tunnel.words(&mut words, ["any", "ipip6", "ip6ip6"]),
+            Self::Ipip(tunnel) => {
+                tunnel.words(&mut words, ["any", "ipip", "any"], TunnelMode::Ipv4);
+            }
+            Self::Sit(tunnel) => {
+                tunnel.words(&mut words, ["any", "ipip", "ip6ip"], TunnelMode::Ipv6);
+            }
+            Self::Ip6tnl(tunnel) => {
+                tunnel.words(&mut words, ["any", "ipip6", "ip6ip6"], TunnelMode::Any);
+                over_ipv6_words(&mut words, tunnel.ttl, tunnel.encap_limit);
+            }
             Self::Gre(gre) => gre.words(&mut words),
             _ => {}
         }
@@ -807,16 +814,16 @@ impl<D: DeviceRef> Tunnel<D> {
         }))
     }
 
-    /// `modes` are iproute2's words for any, IPv4 and IPv6.
-    fn words(&self, words: &mut Words, modes: [&str; 3]) {
-        words.value(
-            "mode",
-            self.mode.map(|mode| match mode {
-                TunnelMode::Any => modes[0],
-                TunnelMode::Ipv4 => modes[1],
-                TunnelMode::Ipv6 => modes[2],
-            }),
-        );
+    /// `modes` are iproute2's words for any, IPv4 and IPv6. Where none is given the kernel takes `default`, which has to
+    /// be said: iproute2 asks for any.
+    fn words(&self, words: &mut Words, modes: [&str; 3], default: TunnelMode) {
+        let [any, v4, v6] = modes;
+        let mode = match self.mode.unwrap_or(default) {
+            TunnelMode::Any => any,
+            TunnelMode::Ipv4 => v4,
+            TunnelMode::Ipv6 => v6,
+        };
+        words.value("mode", Some(mode));
         words.value("remote", self.remote);
         words.value("local", self.local);
         words.value("dev", self.dev);
@@ -826,6 +833,16 @@ impl<D: DeviceRef> Tunnel<D> {
         if self.external {
             words.flag("external");
         }
+    }
+}
+
+/// What the kernel takes for an outer IPv6 header where nothing is said, while iproute2 asks for 64 hops and a limit of 4.
+fn over_ipv6_words(words: &mut Words, ttl: Option<u8>, encap_limit: Option<u8>) {
+    if ttl.is_none() {
+        words.flag("ttl inherit");
+    }
+    if encap_limit.is_none() {
+        words.value("encaplimit", Some(0));
     }
 }
 
@@ -904,6 +921,9 @@ impl<D: DeviceRef> Gre<D> {
         words.value("ikey", self.ikey);
         words.value("okey", self.okey);
         outer_words(words, self.ttl, self.tos, self.pmtudisc);
+        if self.ipv6 {
+            over_ipv6_words(words, self.ttl, None);
+        }
         if self.external {
             words.flag("external");
         }

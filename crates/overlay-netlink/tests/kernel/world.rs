@@ -121,7 +121,9 @@ pub(crate) fn iproute2(host: &Host) -> Result<Vec<String>, Failed> {
 fn forget_times(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|key, _| !key.ends_with("timer") && key != "expires" && key != "used");
+            // Tunnels over IPv6 have a permanent address by chance.
+            let by_chance = ["expires", "used", "permaddr"];
+            fields.retain(|key, _| !key.ends_with("timer") && !by_chance.contains(&key.as_str()));
             fields.values_mut().for_each(forget_times);
         }
         Value::Array(values) => values.iter_mut().for_each(forget_times),
