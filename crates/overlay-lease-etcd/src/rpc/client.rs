@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use http::uri::PathAndQuery;
 use tokio::sync::Mutex;
@@ -34,6 +34,8 @@ struct Shared {
     connections: Connections,
     token: Mutex<Token>,
     requests: AtomicU64,
+    /// The highest revision in an answer to a transaction.
+    seen: AtomicI64,
 }
 
 /// What etcd gave us for the password.
@@ -79,6 +81,7 @@ impl Client {
             connections: Connections::new(options)?,
             token: Mutex::default(),
             requests: AtomicU64::new(0),
+            seen: AtomicI64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -98,7 +101,8 @@ impl Client {
         limit: i64,
         revision: i64,
     ) -> Result<RangeResponse, RequestError> {
-        let request = RangeRequest { key: keys.key, range_end: keys.end, limit, revision };
+        let KeyRange { key, end: range_end, .. } = keys;
+        let request = RangeRequest { key, range_end, limit, revision, serializable: false };
         let answer = self.call::<method::Range>(request).await;
         answer.map_err(|error| match error {
             RequestError::Refused { operation, message, .. } if message.contains("compacted") => {
@@ -112,7 +116,18 @@ impl Client {
     /// happens once, and [`TxnAnswer::repeated`] says that they may have failed because it has.
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnAnswer, RequestError> {
         let (answer, repeated) = self.repeat::<method::Txn>(txn.into_request()).await?;
-        Ok(TxnAnswer::new(answer, repeated))
+        let answer = TxnAnswer::new(answer, repeated);
+        self.shared.seen.fetch_max(answer.revision, Ordering::Relaxed);
+        Ok(answer)
+    }
+
+    /// A transaction that only reads, answered with what one member has, unless this client has seen later things: then with
+    /// what all have. So it sees its own writes, and whatever an answer has told it; of what others write it may hear a moment
+    /// late, as it may of any answer that was on its way.
+    pub(super) async fn glance(&self, txn: Txn) -> Result<TxnAnswer, RequestError> {
+        let seen = self.shared.seen.load(Ordering::Relaxed);
+        let answer = self.txn(txn.clone().at_once()).await?;
+        if answer.revision >= seen { Ok(answer) } else { self.txn(txn).await }
     }
 
     /// A new lease of so many seconds, at least: etcd may have a higher minimum.

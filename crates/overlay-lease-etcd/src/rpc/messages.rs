@@ -40,6 +40,9 @@ pub(crate) struct RangeRequest {
     /// As of when, 0 for now.
     #[prost(int64, tag = "4")]
     pub(crate) revision: i64,
+    /// Whether the member answers with what it has, which may be older than what others have.
+    #[prost(bool, tag = "7")]
+    pub(crate) serializable: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

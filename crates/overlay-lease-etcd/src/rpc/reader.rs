@@ -54,7 +54,7 @@ impl Reader {
         Self { client, turn: tokio::sync::Mutex::default(), queue: Mutex::default() }
     }
 
-    /// The first key of each range, all of one revision, which is not older than the question.
+    /// The first key of each range, all of one revision, which is not older than what the client has seen.
     pub(crate) async fn firsts(&self, ranges: Vec<KeyRange>) -> Result<Firsts, RequestError> {
         loop {
             let (number, mut answered) = self.put(&ranges);
@@ -90,7 +90,7 @@ impl Reader {
                 txn = txn.then_get(range.clone(), 1);
             }
         }
-        let answer = self.client.txn(txn).await;
+        let answer = self.client.glance(txn).await;
         for Question { ranges, answer: waits, .. } in questions {
             let firsts = |answer: &TxnAnswer| {
                 let first = |range| answer.got.get(*places.get(range)?)?.kvs.first().cloned();

@@ -90,6 +90,16 @@ impl Txn {
         self
     }
 
+    /// The same, answered by the member with what it has. It waits for no other member, and for no write that is under way.
+    pub(super) fn at_once(mut self) -> Self {
+        for op in self.0.success.iter_mut().chain(&mut self.0.failure) {
+            if let Some(Request::Range(range)) = &mut op.request {
+                range.serializable = true;
+            }
+        }
+        self
+    }
+
     pub(super) fn into_request(self) -> TxnRequest {
         self.0
     }
@@ -142,7 +152,13 @@ impl TxnAnswer {
 }
 
 fn get(keys: KeyRange, limit: i64) -> RequestOp {
-    let range = RangeRequest { key: keys.key, range_end: keys.end, limit, revision: 0 };
+    let range = RangeRequest {
+        key: keys.key,
+        range_end: keys.end,
+        limit,
+        revision: 0,
+        serializable: false,
+    };
     RequestOp { request: Some(Request::Range(range)) }
 }
 
