@@ -284,6 +284,20 @@ fn what_two_want_alike_may_be_done_for_both() {
     let mut both = again();
     both.history.operations[0].ended = Some(Moment { at: Duration::from_secs(4), order: 40 });
     both.passes();
+    // Nor can it tell what the other one replaced; but it did not do so after having been answered.
+    let first = Made::new().configured.unwrap();
+    let (second, call) = (Configured { revision: Revision::new(9), ..first.clone() }, |replaces| {
+        Call::Configure { config: config(), replaces }
+    });
+    let replaced = |answered: u64| {
+        let made = Made::new().at(3, call(None), Answer::Configured(second.clone()));
+        let mut made = made.at(4, call(Some(first.revision)), Answer::Configured(second.clone()));
+        let at = Duration::from_secs(answered);
+        made.history.operations[1].ended = Some(Moment { at, order: answered * 10 });
+        made
+    };
+    replaced(6).passes();
+    replaced(3).breaks(Rule::Order);
 }
 
 /// The end that a watch tells may be that of a lease that nobody knows to have been made, or of the one before it.

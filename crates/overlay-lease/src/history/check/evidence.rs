@@ -302,7 +302,10 @@ impl<'a> Evidence<'a> {
         replaces: Option<Revision>,
     ) -> Result<(), Violation> {
         let Some(sighting) = self.configs.get_mut(&revision) else { return Ok(()) };
-        match sighting.made.replace((op, replaces)) {
+        let before = sighting.made;
+        // Of two who may be told the same, the one who knew more is the one who did it.
+        sighting.made = before.filter(|(_, known)| *known > replaces).or(Some((op, replaces)));
+        match before {
             Some((other, _)) if !self.ask_the_same(other, op) => {
                 let what = format!("configured twice at revision {revision}");
                 Err(self.violation(Rule::Order, what, &[other, op]))
@@ -508,19 +511,25 @@ impl<'a> Evidence<'a> {
     /// Whether both want the same to be written. If they do so at the same moment, it may have been done for both: a
     /// store that has lost an answer sees what it was to write, and cannot see who wrote it. That it was the same moment
     /// follows from the revision, which neither knew before.
-    fn ask_the_same(&self, one: Op, other: Op) -> bool {
-        match (self.operation(one).map(|o| &o.call), self.operation(other).map(|o| &o.call)) {
-            (Some(Call::Create(one)), Some(Call::Create(other))) => one == other,
+    fn ask_the_same(&self, one: Op, another: Op) -> bool {
+        match (self.operation(one).map(|o| &o.call), self.operation(another).map(|o| &o.call)) {
+            (Some(Call::Create(this)), Some(Call::Create(that))) => this == that,
             (
-                Some(Call::Update { lease: one, attributes, ttl }),
-                Some(Call::Update { lease: other, attributes: others, ttl: theirs }),
-            ) => one == other && attributes == others && ttl == theirs,
+                Some(Call::Update { lease: this, attributes, ttl }),
+                Some(Call::Update { lease: that, attributes: others, ttl: theirs }),
+            ) => this == that && attributes == others && ttl == theirs,
             (
                 Some(Call::Configure { config, replaces }),
                 Some(Call::Configure { config: other, replaces: instead_of }),
-            ) => config == other && replaces == instead_of,
+                // Who has lost the answer finds the configuration that it wanted, whatever that one replaced.
+            ) => config == other && (replaces == instead_of || self.overlap(one, another)),
             _ => false,
         }
+    }
+
+    /// Whether neither had ended when the other began.
+    fn overlap(&self, one: Op, other: Op) -> bool {
+        self.began(one) <= self.ended(other) && self.began(other) <= self.ended(one)
     }
 
     /// What succeeded is based on something that was there, and makes it live on if it is not a removal.
