@@ -8,7 +8,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use overlay_netlink::{BpfFilter, BpfFilterFilter, Clsact, Ifindex, Socket, TrafficHook};
+use overlay_netlink::{
+    BpfFilter, BpfFilterFilter, Clsact, Ifindex, Socket, TrafficFilter, TrafficHook,
+};
 
 use crate::error::Error;
 use crate::program::Program;
@@ -148,11 +150,12 @@ fn lacks_links(error: &Error) -> bool {
     matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// A filter of a clsact queueing discipline.
+/// A filter, and whether the queueing discipline it is in was made for it.
 #[derive(Debug)]
 struct Filter {
     socket: Socket,
     filter: BpfFilter,
+    made_qdisc: bool,
 }
 
 fn filter(program: &Program, hook: Hook, device: Ifindex, owner: &str) -> Result<Held, Error> {
@@ -169,22 +172,23 @@ fn filter(program: &Program, hook: Hook, device: Ifindex, owner: &str) -> Result
         }
     };
     let mut socket = Socket::open()?;
-    // It stays: others may hang their filters on it, and nothing shows who has made it.
-    match socket.add(&Clsact::new(device)) {
-        Err(error) if !error.is_exists() => return Err(error.into()),
-        _ => {}
-    }
+    let made_qdisc = match socket.add(&Clsact::new(device)) {
+        Ok(()) => true,
+        Err(error) if error.is_exists() => false,
+        Err(error) => return Err(error.into()),
+    };
     let mut filter = BpfFilter::new(device, hook, FILTER_PRIORITY);
     filter.name = filter_name(owner);
     filter.program = Some(program.as_fd().as_raw_fd());
     filter.handle = match free_handle(&mut socket, device, hook) {
         Ok(handle) => handle,
         Err(error) => {
+            give_back(&mut socket, device, made_qdisc);
             return Err(error.into());
         }
     };
     match socket.add(&filter) {
-        Ok(()) => Ok(Held::Filter { _filter: Box::new(Filter { socket, filter }) }),
+        Ok(()) => Ok(Held::Filter { _filter: Box::new(Filter { socket, filter, made_qdisc }) }),
         Err(error) => Err(error.into()),
     }
 }
@@ -204,6 +208,15 @@ impl Drop for Filter {
     fn drop(&mut self) {
         // The device may be gone, and the filter with it; there is nobody to tell about anything else.
         let _ = self.socket.delete(&self.filter);
+        give_back(&mut self.socket, self.filter.dev, self.made_qdisc);
+    }
+}
+
+/// Removes the queueing discipline that was made for a filter, unless somebody has hung a filter of whatever kind on it since.
+fn give_back(socket: &mut Socket, device: Ifindex, made: bool) {
+    let others = |socket: &mut Socket| socket.list::<TrafficFilter>(&BpfFilterFilter::on(device));
+    if made && others(socket).is_ok_and(|filters| filters.is_empty()) {
+        let _ = socket.delete(&Clsact::new(device));
     }
 }
 

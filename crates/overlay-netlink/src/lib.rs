@@ -51,4 +51,4 @@ pub use request::{Object, Request, Verb};
 pub use route::{Route, RouteFilter, RouteKind, RouteQuery, Via, WeightedHop};
 pub use rule::{Rule, RuleAction, RuleFilter};
 pub use socket::Socket;
-pub use traffic::{BpfFilter, BpfFilterFilter, Clsact, ClsactFilter, TrafficHook};
+pub use traffic::{BpfFilter, BpfFilterFilter, Clsact, ClsactFilter, TrafficFilter, TrafficHook};

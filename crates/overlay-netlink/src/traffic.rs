@@ -240,6 +240,81 @@ impl sealed::Encode for BpfFilter {
     }
 }
 
+fn dumps_of_filters(dev: Ifindex) -> Vec<sealed::Dump> {
+    let dump = |hook: TrafficHook| {
+        let mut header = vec![0; TCMSG_LEN];
+        header[4..8].copy_from_slice(&dev.0.to_ne_bytes());
+        header[12..16].copy_from_slice(&hook.parent().to_ne_bytes());
+        let attributes = Vec::new();
+        sealed::Dump { kind: rtm::GETTFILTER, header, attributes, absent_is_empty: true }
+    };
+    TrafficHook::ALL.map(dump).into()
+}
+
+/// A filter of a clsact queueing discipline, of whatever kind: as much as it takes to know that there is one, and to delete it.
+/// It can be listed and deleted, not made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TrafficFilter {
+    /// The device.
+    pub dev: Ifindex,
+    /// Which packets it sees.
+    pub hook: TrafficHook,
+    /// Filters are asked in the order of their priorities, the lowest first.
+    pub priority: u16,
+    /// What it is: `bpf`, `u32`, `flower`.
+    pub kind: String,
+}
+
+impl KernelObject for TrafficFilter {
+    fn command(&self, verb: Verb) -> String {
+        let Self { dev, hook, priority, kind } = self;
+        format!("tc filter {} dev {dev} {} pref {priority} {kind}", verb.word(), hook.word())
+    }
+}
+
+impl sealed::Encode for TrafficFilter {
+    fn encode(&self, verb: Verb, buffer: &mut Vec<u8>) -> Result<u32, Error> {
+        if verb != Verb::Delete {
+            let reason = "a filter of any kind can only be deleted";
+            return Err(Error::Invalid { object: self.command(verb), reason });
+        }
+        let mut message = Encoder::begin(buffer, rtm::DELTFILTER, verb.flags());
+        let info = u32::from(self.priority) << 16 | u32::from(ALL.to_be());
+        put_tcmsg(&mut message, self.dev, 0, self.hook.parent(), info);
+        message.attr_str(tca::KIND, &self.kind);
+        message.try_finish(|| self.command(verb))?;
+        Ok(1)
+    }
+}
+
+impl Listable for TrafficFilter {}
+
+impl sealed::Decode for TrafficFilter {
+    type Filter = BpfFilterFilter;
+
+    const WHAT: &'static str = "filters";
+    const NEW: u16 = rtm::NEWTFILTER;
+
+    fn dumps(filter: &BpfFilterFilter) -> Vec<sealed::Dump> {
+        dumps_of_filters(filter.dev)
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let parent = codec::u32_at(body, 12)?;
+        Some(Self {
+            dev: Ifindex(codec::u32_at(body, 4)?),
+            hook: TrafficHook::ALL.into_iter().find(|hook| hook.parent() == parent)?,
+            priority: (codec::u32_at(body, 16)? >> 16) as u16,
+            kind: kind(body)?,
+        })
+    }
+
+    fn accepts(filter: &BpfFilterFilter, found: &Self) -> bool {
+        filter.dev == found.dev
+    }
+}
+
 /// Which BPF filters to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -271,14 +346,7 @@ impl sealed::Decode for BpfFilter {
     const NEW: u16 = rtm::NEWTFILTER;
 
     fn dumps(filter: &BpfFilterFilter) -> Vec<sealed::Dump> {
-        let dump = |hook: TrafficHook| {
-            let mut header = vec![0; TCMSG_LEN];
-            header[4..8].copy_from_slice(&filter.dev.0.to_ne_bytes());
-            header[12..16].copy_from_slice(&hook.parent().to_ne_bytes());
-            let attributes = Vec::new();
-            sealed::Dump { kind: rtm::GETTFILTER, header, attributes, absent_is_empty: true }
-        };
-        TrafficHook::ALL.map(dump).into()
+        dumps_of_filters(filter.dev)
     }
 
     fn decode(body: &[u8]) -> Option<Self> {

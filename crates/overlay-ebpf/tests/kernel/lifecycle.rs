@@ -1,5 +1,7 @@
 //! Attaching, detaching, and what is left behind.
 
+use std::process::Command;
+
 use std::os::fd::{AsFd, AsRawFd};
 
 use overlay_ebpf::attach::{Attachment, FILTER_PRIORITY, Hook, Method, sweep};
@@ -7,7 +9,9 @@ use overlay_ebpf::probe::{Mixtures, Support};
 use overlay_ebpf::tunnel::{AttachOptions, Format, TunnelOptions, Xdp};
 use overlay_ebpf::{Error, Tunnel};
 use overlay_lab::{PingRequest, ping};
-use overlay_netlink::{BpfFilter, BpfFilterFilter, Clsact, ClsactFilter, Ifindex, TrafficHook};
+use overlay_netlink::{
+    BpfFilter, BpfFilterFilter, Clsact, ClsactFilter, Ifindex, TrafficFilter, TrafficHook,
+};
 
 use crate::fixture::{Node, Pair, TUN, UNDERLAY, pair, site};
 use crate::{Case, Outcome};
@@ -96,6 +100,31 @@ fn foreign() -> Outcome {
     assert_eq!(a.host.run(|| sweep(device, "node1"))?, 0);
     assert_eq!(seen(a), theirs);
     assert!(has_clsact(a, UNDERLAY));
+    other_kinds(b, a)
+}
+
+/// A queueing discipline that was made for our filter stays when somebody has hung another kind of filter on it.
+fn other_kinds(node: &Node, peer: &Node) -> Outcome {
+    let tunnel = node.tunnel(&node.options(), peer, false);
+    let attached = node.attach(&tunnel, AttachOptions::new().method(Method::Clsact));
+    let words = format!("filter add dev {UNDERLAY} ingress pref 5 u32 match u32 0 0");
+    let added = node.host.run(|| Command::new("tc").args(words.split(' ')).output());
+    match added {
+        Ok(output) if output.status.success() => {}
+        other => {
+            let why = format!("tc {words}: {other:?}");
+            return Ok(overlay_lab::cannot_run("filters of other kinds", "u32", &why)?);
+        }
+    }
+    drop(attached);
+    let mut socket = node.host.socket()?;
+    let which = BpfFilterFilter::on(node.ifindex(UNDERLAY));
+    let left: Vec<TrafficFilter> = socket.list(&which)?;
+    let theirs = |filter: &&TrafficFilter| filter.kind == "u32" && filter.priority == 5;
+    let theirs = left.iter().find(theirs).ok_or("the filter of somebody else is gone")?;
+    socket.delete(theirs)?;
+    assert_eq!(socket.list::<TrafficFilter>(&which)?, []);
+    assert!(socket.add(theirs).is_err(), "a filter of any kind cannot be made");
     Ok(())
 }
 
