@@ -1,8 +1,7 @@
 //! Attaching, detaching, and what is left behind.
 
-use std::process::Command;
-
 use std::os::fd::{AsFd, AsRawFd};
+use std::process::Command;
 
 use overlay_ebpf::attach::{Attachment, FILTER_PRIORITY, Hook, Method, sweep};
 use overlay_ebpf::probe::{Mixtures, Support};
