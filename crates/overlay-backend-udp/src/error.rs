@@ -69,6 +69,17 @@ pub enum ForwardError {
         device: IfName,
     },
 
+    /// Packets are to arrive on the underlay device ([`Arrival::Underlay`](crate::Arrival)), and its reverse path filter would
+    /// drop them.
+    #[error(
+        "fast path: the strict reverse path filter of {device} would drop what arrives there for the overlay \
+         (set net.ipv4.conf.{device}.rp_filter and net.ipv4.conf.all.rp_filter to 0 or 2, or let it arrive on the TUN device)"
+    )]
+    ReversePathFilter {
+        /// The underlay device.
+        device: IfName,
+    },
+
     /// The operating system gives no thread, or nothing to stop it by.
     #[error("{operation}: {source}")]
     Thread {

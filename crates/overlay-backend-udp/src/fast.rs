@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use overlay_backend::Backend;
 use overlay_ebpf::tunnel::{
-    AttachOptions, Attached, Format, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
+    Arrival, AttachOptions, Attached, Format, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
 };
-use overlay_netlink::{Event, Groups, Ifindex, Monitor, Namespace, Route, RouteQuery, Socket, Via};
+use overlay_netlink::{
+    Event, Groups, IfName, Ifindex, Monitor, Namespace, Route, RouteQuery, Socket, Via,
+};
 use overlay_wire::{Encapsulation, IpVersion};
 
 use crate::forwarder::Shared;
 use crate::peers::{Mirror, Remote};
 use crate::stop::Bell;
-use crate::{ForwardError, Udp};
+use crate::{ForwardError, ForwarderOptions, Udp};
 
 /// How long until what was missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -60,6 +62,7 @@ pub(crate) struct Fast {
     /// That of all threads where there is none.
     namespace: Option<Namespace>,
     xdp: Xdp,
+    arrival: Arrival,
     state: Mutex<State>,
     /// There is something to look at.
     news: Arc<Bell>,
@@ -83,11 +86,8 @@ struct Active {
 }
 
 impl Fast {
-    pub(crate) fn new(
-        udp: &Udp,
-        namespace: Option<&Namespace>,
-        xdp: Xdp,
-    ) -> Result<Self, ForwardError> {
+    pub(crate) fn new(udp: &Udp, options: &ForwarderOptions) -> Result<Self, ForwardError> {
+        let namespace = options.namespace.as_ref();
         let failed = ForwardError::netlink(udp.parent(), "hear of its routes");
         let groups = Groups::ROUTE | Groups::LINK;
         let monitor = match namespace {
@@ -100,7 +100,8 @@ impl Fast {
         Ok(Self {
             udp: udp.clone(),
             namespace: namespace.cloned(),
-            xdp,
+            xdp: options.xdp,
+            arrival: options.arrival,
             state: Mutex::default(),
             news: Arc::new(news),
             monitor: Mutex::new(monitor),
@@ -207,7 +208,11 @@ impl Fast {
     fn attach(&self, made: u64) -> Result<Active, ForwardError> {
         let work = || {
             let (tun, underlay) = self.devices()?;
-            let copy = Arc::new(Copy::load(&self.udp, tun, underlay, Arc::clone(&self.news))?);
+            if self.arrival == Arrival::Underlay {
+                expect_loose_filter(self.udp.parent())?;
+            }
+            let options = TunnelOptions::new(tun, underlay).arrival(self.arrival);
+            let copy = Arc::new(Copy::load(&self.udp, options, Arc::clone(&self.news))?);
             // The table comes first: until then the programs would drop what they know nothing of.
             let mirror: Arc<dyn Mirror> = copy.clone();
             self.udp.peers().mirror_to(mirror.clone());
@@ -239,6 +244,21 @@ impl Fast {
             return Err(ForwardError::NoEthernet { device: parent });
         }
         Ok((device.index.unwrap_or_default(), underlay.index.unwrap_or_default()))
+    }
+}
+
+/// Packets of the overlay may arrive on the underlay device unless the kernel looks for their way back there
+/// (`Documentation/networking/ip-sysctl.rst`, `rp_filter`: the stricter one of two settings counts).
+fn expect_loose_filter(underlay: IfName) -> Result<(), ForwardError> {
+    const STRICT: u8 = 1;
+    let setting = |of: &str| -> u8 {
+        let path = format!("/proc/sys/net/ipv4/conf/{of}/rp_filter");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
+    };
+    match setting("all").max(setting(underlay.as_ref())) {
+        STRICT => Err(ForwardError::ReversePathFilter { device: underlay }),
+        _ => Ok(()),
     }
 }
 
@@ -282,13 +302,9 @@ struct Copy {
 }
 
 impl Copy {
-    fn load(
-        udp: &Udp,
-        tun: Ifindex,
-        underlay: Ifindex,
-        news: Arc<Bell>,
-    ) -> Result<Self, ForwardError> {
-        let options = TunnelOptions::new(tun, underlay)
+    fn load(udp: &Udp, options: TunnelOptions, news: Arc<Bell>) -> Result<Self, ForwardError> {
+        let (device, underlay) = (options.device, options.underlay);
+        let options = options
             .name(udp.device().as_ref())
             .local(udp.local())
             .format(Format::Udp { port: udp.port() });
@@ -297,7 +313,7 @@ impl Copy {
         Ok(Self {
             tunnel: Tunnel::load(&options)?,
             udp: udp.clone(),
-            device: tun,
+            device,
             underlay,
             netlink: Mutex::new(Socket::open().map_err(failed)?),
             mtu: AtomicU16::new(u16::try_from(udp.mtu()).unwrap_or(u16::MAX)),

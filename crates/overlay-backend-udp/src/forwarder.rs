@@ -234,7 +234,7 @@ impl Shared {
         fast::sweep(udp);
         let (fast, no_fast_path) = match options.fast_path {
             FastPath::Off => (None, FastPathState::Off),
-            _ => match Fast::new(udp, options.namespace.as_ref(), options.xdp) {
+            _ => match Fast::new(udp, options) {
                 Ok(fast) => (Some(fast), FastPathState::Off),
                 Err(error) if options.fast_path == FastPath::Required => return Err(error),
                 Err(error) => (None, FastPathState::Unavailable { reason: error.to_string() }),

@@ -29,6 +29,6 @@ pub use error::ForwardError;
 pub use fast::{FastPath, FastPathState};
 pub use forwarder::{Forwarder, Levels};
 pub use options::{Buffers, ForwarderOptions};
-pub use overlay_ebpf::tunnel::Xdp;
+pub use overlay_ebpf::tunnel::{Arrival, Xdp};
 pub use peers::{Lookup, Mirror, Peers, Remote};
 pub use tun::TunLevel;

@@ -6,7 +6,7 @@ use std::thread;
 use overlay_backend::Owner;
 use overlay_netlink::Namespace;
 
-use crate::{FastPath, Xdp};
+use crate::{Arrival, FastPath, Xdp};
 
 /// The most queues unless set: more threads do not find more packets.
 const MAX_QUEUES: u16 = 4;
@@ -28,6 +28,8 @@ pub struct ForwarderOptions {
     pub fast_path: FastPath,
     /// Whether those take packets out of their datagrams before GRO: no unless set. It pays on network cards.
     pub xdp: Xdp,
+    /// On which device packets arrive that those have taken out of their datagrams: on the TUN device unless set.
+    pub arrival: Arrival,
 }
 
 /// How much a socket may hold, in bytes. A process without privilege in the first user namespace gets no more than
@@ -77,6 +79,13 @@ impl ForwarderOptions {
         self
     }
 
+    /// The same with packets that arrive there when programs have taken them out of their datagrams.
+    #[must_use]
+    pub const fn arrival(mut self, arrival: Arrival) -> Self {
+        self.arrival = arrival;
+        self
+    }
+
     /// How many queues there are to be on this machine.
     pub(crate) fn queue_count(&self) -> u16 {
         self.queues.map_or_else(|| queues_for(cores()), NonZeroU16::get)
@@ -92,6 +101,7 @@ impl Default for ForwarderOptions {
             buffers: Buffers { receive: 8 << 20, send: 4 << 20 },
             fast_path: FastPath::Auto,
             xdp: Xdp::Off,
+            arrival: Arrival::Device,
         }
     }
 }

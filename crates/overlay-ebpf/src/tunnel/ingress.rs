@@ -9,7 +9,7 @@ use super::counters::{Reason, Slot};
 use super::emit::{
     Context, Emitter, Maps, SPILL, UDP, UDP_LEN, ether_type, half_be, in_ip, ip_len, word, words,
 };
-use super::options::{Format, Plan};
+use super::options::{Arrival, Format, Plan};
 use super::peer::{FLAG_V6, value};
 use crate::asm::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R9, R10};
 use crate::asm::{Alu, Assembler, Condition, Helper, Label, Size, Swap};
@@ -40,18 +40,19 @@ pub(super) fn classifier<'m>(
     emit.finish()
 }
 
-/// The XDP program: whatever is not quite usual is left to the classifier.
+/// The XDP program: whatever is not quite usual is left to the classifier, and what it has done is marked for that where
+/// a mark is given.
 pub(super) fn xdp<'m>(
     plan: &Plan,
     maps: &'m Maps,
     mixtures: Mixtures,
-    mark: Mark,
+    mark: Option<Mark>,
 ) -> Assembler<'m> {
     let mut emit = Emitter::new(maps, Context::Xdp, mixtures);
     emit.asm.mov(R6, R1);
     emit.need(abi::ETHERNET, emit.ignore);
     emit.asm.load(Size::Half, R2, R7, 12);
-    versions(&mut emit, plan, Some(mark));
+    versions(&mut emit, plan, mark);
     emit.finish()
 }
 
@@ -360,9 +361,9 @@ fn take(
     mark: Option<Mark>,
 ) {
     congestion(emit, plan, outer, inner);
-    match mark {
-        None => take_off(emit, plan, outer, inner),
-        Some(mark) => take_off_early(emit, plan, outer, inner, mark),
+    match emit.context {
+        Context::Skb => take_off(emit, plan, outer, inner),
+        Context::Xdp => take_off_early(emit, plan, outer, inner, mark),
     }
 }
 
@@ -429,36 +430,44 @@ fn take_off(emit: &mut Emitter<'_>, plan: &Plan, outer: IpVersion, inner: IpVers
     deliver(emit, plan);
 }
 
-/// Lets a decapsulated packet arrive at the TUN device.
+/// Lets a decapsulated packet arrive.
 fn deliver(emit: &mut Emitter<'_>, plan: &Plan) {
+    if plan.arrival == Arrival::Underlay {
+        let ignore = emit.ignore;
+        return emit.asm.jump(ignore);
+    }
     emit.asm.mov(R1, plan.device.0.cast_signed());
     emit.asm.mov(R2, abi::REDIRECT_INGRESS);
     emit.asm.call(Helper::Redirect);
     emit.asm.exit();
 }
 
-/// In an XDP program: moves the Ethernet header up to the inner packet, and marks that.
+/// In an XDP program: moves the Ethernet header up to the inner packet, and marks that where a mark is given.
 fn take_off_early(
     emit: &mut Emitter<'_>,
     plan: &Plan,
     outer: IpVersion,
     inner: IpVersion,
-    mark: Mark,
+    mark: Option<Mark>,
 ) {
     let len = headers(plan, outer);
     let ignore = emit.ignore;
     emit.asm.load(Size::Double, R9, R10, LEN);
-    // Not every driver has metadata; without it the packet stays as it is.
-    emit.asm.mov(R1, R6);
-    emit.asm.mov(R2, -MARK_LEN);
-    emit.asm.call(Helper::XdpAdjustMeta);
-    emit.asm.jump_if(R0, Condition::NotEqual, 0, ignore);
+    if mark.is_some() {
+        // Not every driver has metadata; without it the packet stays as it is.
+        emit.asm.mov(R1, R6);
+        emit.asm.mov(R2, -MARK_LEN);
+        emit.asm.call(Helper::XdpAdjustMeta);
+        emit.asm.jump_if(R0, Condition::NotEqual, 0, ignore);
+    }
     emit.need(abi::ETHERNET + len, ignore);
     let asm = &mut emit.asm;
-    asm.load(Size::Word, R2, R6, xdp::DATA_META);
-    asm.mov(R1, R2);
-    asm.add(R1, MARK_LEN);
-    asm.jump_if(R1, Condition::Greater, R7, ignore);
+    if mark.is_some() {
+        asm.load(Size::Word, R2, R6, xdp::DATA_META);
+        asm.mov(R1, R2);
+        asm.add(R1, MARK_LEN);
+        asm.jump_if(R1, Condition::Greater, R7, ignore);
+    }
     // The mark is complete only when the packet is.
     asm.load(Size::Word, R1, R7, 0);
     asm.load(Size::Word, R4, R7, 4);
@@ -467,7 +476,7 @@ fn take_off_early(
     asm.store(Size::Word, R7, len + 4, R4);
     asm.store(Size::Word, R7, len + 8, R5);
     asm.store(Size::Half, R7, len + 12, half_be(ether_type(inner)));
-    for (at, word) in [0, 4].into_iter().zip(mark) {
+    for (at, word) in [0, 4].into_iter().zip(mark.into_iter().flatten()) {
         asm.store(Size::Word, R2, at, word.cast_signed());
     }
     asm.mov(R1, R6);

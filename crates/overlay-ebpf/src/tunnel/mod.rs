@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use overlay_netlink::Ifindex;
 
 pub use counters::{Counters, Reason, Traffic};
-pub use options::{DEFAULT_PORT, Dscp, Format, SourcePort, TunnelOptions};
+pub use options::{Arrival, DEFAULT_PORT, Dscp, Format, SourcePort, TunnelOptions};
 pub use peer::Remote;
 
 use self::emit::{Maps, PeersV4, PeersV6};
@@ -182,10 +182,10 @@ impl Tunnel {
         match options.xdp {
             Xdp::Off => held.push(attach(&self.ingress, Hook::Ingress, self.underlay)?),
             Xdp::Native => {
-                let mark = mark(self.underlay);
-                let marked = ingress::classifier(&self.plan, &self.maps, self.mixtures, Some(mark));
+                let mark = (self.plan.arrival == Arrival::Device).then(|| mark(self.underlay));
                 let name = format!("{}_in", self.name);
-                let classifier = Program::assemble(ProgramKind::Classifier, &name, marked)?;
+                let code = ingress::classifier(&self.plan, &self.maps, self.mixtures, mark);
+                let classifier = Program::assemble(ProgramKind::Classifier, &name, code)?;
                 held.push(attach(&classifier, Hook::Ingress, self.underlay)?);
                 let xdp = self.load_xdp(mark)?;
                 held.push(attach(&xdp, Hook::XdpNative, self.underlay)?);
@@ -198,7 +198,7 @@ impl Tunnel {
     }
 
     /// For frames in several pieces where the kernel knows of those.
-    fn load_xdp(&self, mark: ingress::Mark) -> Result<Program, Error> {
+    fn load_xdp(&self, mark: Option<ingress::Mark>) -> Result<Program, Error> {
         let name = format!("{}_xdp", self.name);
         let code = || ingress::xdp(&self.plan, &self.maps, self.mixtures, mark);
         Program::assemble(ProgramKind::XdpFragments, &name, code())

@@ -45,6 +45,18 @@ pub enum Dscp {
     Inherit,
 }
 
+/// On which device packets arrive that were in outer headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Arrival {
+    /// On the tunnel's device, where captures, firewalls and reverse path filters expect them.
+    #[default]
+    Device,
+    /// On the underlay device, which saves each packet a queue, and lets GRO work behind XDP. A strict reverse path filter
+    /// (`rp_filter` 1, RFC 3704) drops them there, since the way back leads through the tunnel's device.
+    Underlay,
+}
+
 /// What a [`Tunnel`](super::Tunnel) is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,6 +77,8 @@ pub struct TunnelOptions {
     pub source_port: SourcePort,
     /// The differentiated services of outer headers.
     pub dscp: Dscp,
+    /// Where inner packets arrive.
+    pub arrival: Arrival,
     /// The time to live, or hop limit, of outer headers.
     pub ttl: u8,
     /// The most prefixes of peers of each version.
@@ -84,6 +98,7 @@ impl TunnelOptions {
             format: Format::Udp { port: DEFAULT_PORT },
             source_port: SourcePort::Fixed,
             dscp: Dscp::Zero,
+            arrival: Arrival::Device,
             ttl: 64,
             capacity: 1 << 20,
         }
@@ -130,6 +145,13 @@ impl TunnelOptions {
         self.dscp = dscp;
         self
     }
+
+    /// With inner packets that arrive there.
+    #[must_use]
+    pub const fn arrival(mut self, arrival: Arrival) -> Self {
+        self.arrival = arrival;
+        self
+    }
 }
 
 /// The most subnets of one version: each is a few instructions.
@@ -147,6 +169,7 @@ pub(super) struct Plan {
     pub(super) format: Format,
     pub(super) source_port: SourcePort,
     pub(super) dscp: Dscp,
+    pub(super) arrival: Arrival,
     pub(super) ttl: u8,
 }
 
@@ -163,6 +186,7 @@ impl Plan {
             format: options.format,
             source_port: options.source_port,
             dscp: options.dscp,
+            arrival: options.arrival,
             ttl: options.ttl,
         };
         for address in &options.local {

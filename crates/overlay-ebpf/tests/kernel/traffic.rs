@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use overlay_ebpf::attach::Method;
-use overlay_ebpf::tunnel::{AttachOptions, Dscp, Format, Reason, SourcePort, Xdp};
+use overlay_ebpf::tunnel::{Arrival, AttachOptions, Dscp, Format, Reason, SourcePort, Xdp};
 use overlay_lab::{PingRequest, ping, throughput};
 
 use crate::fixture::{Pair, UDP, pair, pair_of};
@@ -12,7 +12,7 @@ use crate::{Case, Outcome};
 
 const PLAIN: AttachOptions = AttachOptions::new();
 
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 11] = [
     ("IP in UDP over IPv4", || crosses(UDP, false, PLAIN)),
     ("IP in UDP over IPv6", || crosses(UDP, true, PLAIN)),
     ("IP in IPv4", || crosses(Format::IpInIp, false, PLAIN)),
@@ -20,6 +20,11 @@ pub(crate) const CASES: [Case; 8] = [
     ("by clsact filters", || crosses(UDP, false, PLAIN.method(Method::Clsact))),
     ("by native XDP", || crosses(UDP, false, PLAIN.xdp(Xdp::Native))),
     ("by native XDP over IPv6", || crosses(UDP, true, PLAIN.xdp(Xdp::Native))),
+    ("to the underlay device", || arrives_on_the_underlay(UDP, PLAIN)),
+    ("to the underlay device, IP in IP", || arrives_on_the_underlay(Format::IpInIp, PLAIN)),
+    ("to the underlay device by native XDP", || {
+        arrives_on_the_underlay(UDP, PLAIN.xdp(Xdp::Native))
+    }),
     ("with ports of flows and inherited services", inherited),
 ];
 
@@ -27,6 +32,12 @@ pub(crate) const CASES: [Case; 8] = [
 fn crosses(format: Format, v6: bool, options: AttachOptions) -> Outcome {
     let pair = pair(|node| node.options().format(format), v6, options)?;
     check(&pair)
+}
+
+fn arrives_on_the_underlay(format: Format, attach: AttachOptions) -> Outcome {
+    let options =
+        |node: &crate::fixture::Node| node.options().format(format).arrival(Arrival::Underlay);
+    check(&pair_of(options, options, false, attach)?)
 }
 
 fn inherited() -> Outcome {
