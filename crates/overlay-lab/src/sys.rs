@@ -318,15 +318,30 @@ pub(crate) fn wait<const N: usize>(
     timeout: Option<Duration>,
 ) -> io::Result<[bool; N]> {
     let mut polls = descriptors.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags));
+    wait_for_any(&mut polls, timeout)?;
+    Ok(polls.map(|poll| !poll.revents().is_empty()))
+}
+
+/// The same for as many descriptors as there are.
+pub(crate) fn wait_for<'fd>(
+    descriptors: impl Iterator<Item = (BorrowedFd<'fd>, PollFlags)>,
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let mut polls: Vec<_> =
+        descriptors.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+    wait_for_any(&mut polls, timeout)?;
+    Ok(polls.iter().map(|poll| !poll.revents().is_empty()).collect())
+}
+
+fn wait_for_any(polls: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
     let timeout = timeout.map(|timeout| Timespec {
         tv_sec: timeout.as_secs().cast_signed(),
         tv_nsec: timeout.subsec_nanos().into(),
     });
-    match poll(&mut polls, timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
+    match poll(polls, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    Ok(polls.map(|poll| !poll.revents().is_empty()))
 }
 
 /// A bell that wakes a polling thread, once and for all.

@@ -16,7 +16,7 @@ use crate::sys;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long a blocked send or receive waits before it looks at the clock.
+/// How long it is waited for flows that are ready before it looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
 const CHUNK: usize = 256 << 10;
 
@@ -65,6 +65,9 @@ pub fn throughput(
 
 /// Measures what so many TCP flows carry together; otherwise as [`throughput`].
 ///
+/// One thread sends them all and another one receives them, so that on machines with few processors there are some left for
+/// what carries the flows.
+///
 /// # Errors
 ///
 /// As for [`throughput`], for any of the flows.
@@ -93,33 +96,24 @@ pub fn throughput_of(
     for _ in 0..flows.max(1) {
         let client = from.try_run(|| open(address))?.map_err(failed("open a flow from"))?.0;
         client.connect_timeout(&target, CONNECT).map_err(failed("connect a flow from"))?;
+        client.set_nonblocking(true).map_err(failed("connect a flow from"))?;
         clients.push(client);
         servers.push(accept(&listener).map_err(failed("accept a flow from"))?);
     }
 
     let done = AtomicBool::new(false);
-    let carried: io::Result<Vec<(u64, Duration)>> = thread::scope(|scope| {
-        let senders: Vec<_> =
-            clients.into_iter().map(|client| scope.spawn(|| send(client, &done))).collect();
-        let receivers: Vec<_> =
-            servers.iter().map(|server| scope.spawn(move || measure(server, duration))).collect();
-        let measured: Vec<_> = receivers.into_iter().map(joined).collect();
+    let carried: io::Result<Carried> = thread::scope(|scope| {
+        let sender = scope.spawn(|| send(clients, &done));
+        let measured = measure(&servers, duration);
         done.store(true, Ordering::Relaxed);
         // The sender's error is the reason for the receiver's, when both have one.
-        let sent: Vec<_> = senders.into_iter().map(joined).collect();
-        sent.into_iter().zip(measured).map(|(sent, measured)| sent.and(measured)).collect()
+        sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(measured)
     });
-    let carried = carried.map_err(failed("measure a flow from"))?;
-    let bytes = carried.iter().map(|(bytes, _)| bytes).sum();
-    let elapsed = carried.iter().map(|(_, elapsed)| *elapsed).max().unwrap_or_default();
+    let Carried { bytes, elapsed } = carried.map_err(failed("measure a flow from"))?;
     if bytes == 0 {
         return Err(Error::TimedOut { operation: "measure a flow from", object, after: elapsed });
     }
     Ok(Throughput { bytes, elapsed, congestion })
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn open(address: IpAddr) -> io::Result<(Socket, &'static str)> {
@@ -135,8 +129,6 @@ fn open(address: IpAddr) -> io::Result<(Socket, &'static str)> {
             "reno"
         }
     };
-    socket.set_read_timeout(Some(TICK))?;
-    socket.set_write_timeout(Some(TICK))?;
     Ok((socket, congestion))
 }
 
@@ -151,51 +143,69 @@ fn accept(listener: &Socket) -> io::Result<Socket> {
     match sys::wait([(listener.as_fd(), PollFlags::IN)], Some(CONNECT))? {
         [true] => {
             let (socket, _) = listener.accept()?;
-            socket.set_read_timeout(Some(TICK))?;
+            socket.set_nonblocking(true)?;
             Ok(socket)
         }
         [false] => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-fn send(mut socket: Socket, done: &AtomicBool) -> io::Result<()> {
+fn send(sockets: Vec<Socket>, done: &AtomicBool) -> io::Result<()> {
     let chunk = vec![0x5a; CHUNK];
     while !done.load(Ordering::Relaxed) {
-        match socket.write(&chunk) {
-            Ok(_) => {}
-            Err(error) if waiting(&error) => {}
-            Err(_) if done.load(Ordering::Relaxed) => break,
-            Err(error) => return Err(error),
+        for mut socket in ready(&sockets, PollFlags::OUT)? {
+            match socket.write(&chunk) {
+                Ok(_) => {}
+                Err(error) if waiting(&error) => {}
+                Err(_) if done.load(Ordering::Relaxed) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     // What is still queued need not arrive.
-    socket.set_linger(Some(Duration::ZERO))
+    sockets.iter().try_for_each(|socket| socket.set_linger(Some(Duration::ZERO)))
 }
 
-fn measure(mut socket: &Socket, duration: Duration) -> io::Result<(u64, Duration)> {
+struct Carried {
+    bytes: u64,
+    elapsed: Duration,
+}
+
+fn measure(sockets: &[Socket], duration: Duration) -> io::Result<Carried> {
     let mut chunk = vec![0; CHUNK];
     let warm = Instant::now() + (duration / 4).min(Duration::from_millis(500));
     while Instant::now() < warm {
-        read(&mut socket, &mut chunk)?;
+        read(sockets, &mut chunk)?;
     }
     let start = Instant::now();
     let mut bytes = 0;
     loop {
-        bytes += read(&mut socket, &mut chunk)?;
+        bytes += read(sockets, &mut chunk)?;
         let elapsed = start.elapsed();
         if elapsed >= duration {
-            return Ok((bytes, elapsed));
+            return Ok(Carried { bytes, elapsed });
         }
     }
 }
 
-fn read(socket: &mut &Socket, chunk: &mut [u8]) -> io::Result<u64> {
-    match socket.read(chunk) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(length) => Ok(length as u64),
-        Err(error) if waiting(&error) => Ok(0),
-        Err(error) => Err(error),
+/// Once from each flow that has something, or has it within a [`TICK`].
+fn read(sockets: &[Socket], chunk: &mut [u8]) -> io::Result<u64> {
+    let mut bytes = 0;
+    for mut socket in ready(sockets, PollFlags::IN)? {
+        match socket.read(chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => bytes += length as u64,
+            Err(error) if waiting(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(bytes)
+}
+
+/// The sockets that are ready for something, or become so within a [`TICK`].
+fn ready(sockets: &[Socket], wanted: PollFlags) -> io::Result<impl Iterator<Item = &Socket>> {
+    let ready = sys::wait_for(sockets.iter().map(|socket| (socket.as_fd(), wanted)), Some(TICK))?;
+    Ok(sockets.iter().zip(ready).filter_map(|(socket, is_ready)| is_ready.then_some(socket)))
 }
 
 fn waiting(error: &io::Error) -> bool {
