@@ -1,4 +1,4 @@
-//! Out: the program on the TUN device that puts outer headers in front of packets.
+//! Out: the program on the tunnel's device that puts outer headers in front of packets.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -46,11 +46,12 @@ pub(super) fn program<'m>(plan: &Plan, maps: &'m Maps, mixtures: Mixtures) -> As
 /// From an inner packet to its peer, and to the headers that lead there.
 fn inner(emit: &mut Emitter<'_>, plan: &Plan, version: IpVersion) {
     const SOURCE_TO_DESTINATION: [i16; 2] = [16, 24];
-    let destination = SOURCE_TO_DESTINATION[usize::from(version == IpVersion::V6)];
+    let at = plan.link_len();
+    let destination = at + SOURCE_TO_DESTINATION[usize::from(version == IpVersion::V6)];
     let (segmented, fits) = (emit.asm.label(), emit.asm.label());
     let (unusual, too_big) = (emit.because(Reason::Unusual), emit.because(Reason::TooBig));
-    emit.need(ip_len(version), unusual);
-    emit.traffic_class(version, 0, R1);
+    emit.need(at + ip_len(version), unusual);
+    emit.traffic_class(version, at, R1);
     emit.asm.store(Size::Double, R10, CLASS, R1);
     emit.find_peer(version, destination, emit.because(Reason::NoPeer));
     emit.asm.load(Size::Half, R1, R9, value::FLAGS);
@@ -58,6 +59,7 @@ fn inner(emit: &mut Emitter<'_>, plan: &Plan, version: IpVersion) {
     emit.asm.jump_if(R1, Condition::AnySet, i32::from(FLAG_USER_SPACE), user_space);
 
     emit.asm.load(Size::Word, R1, R6, skb::LEN);
+    emit.asm.alu(Alu::Sub, R1, i32::from(at));
     emit.asm.store(Size::Double, R10, LEN, R1);
     emit.asm.load(Size::Half, R2, R9, value::MTU);
     emit.asm.load(Size::Word, R4, R6, skb::GSO_SIZE);
@@ -66,7 +68,7 @@ fn inner(emit: &mut Emitter<'_>, plan: &Plan, version: IpVersion) {
     emit.asm.jump(fits);
     emit.asm.bind(segmented);
     emit.asm.jump_if(R1, Condition::Greater, LONGEST, too_big);
-    segment_len(emit, version);
+    segment_len(emit, version, at);
     emit.asm.jump_if(R4, Condition::Greater, R2, too_big);
     emit.asm.bind(fits);
 
@@ -98,20 +100,21 @@ fn inner(emit: &mut Emitter<'_>, plan: &Plan, version: IpVersion) {
     }
 }
 
-/// `R4` += the headers of each segment of a TCP or UDP packet, which makes it as long as a segment will be.
-fn segment_len(emit: &mut Emitter<'_>, version: IpVersion) {
+/// `R4` += the headers of each segment of the TCP or UDP packet at `at`, which makes it as long as a segment will be.
+fn segment_len(emit: &mut Emitter<'_>, version: IpVersion, at: i16) {
     let unusual = emit.because(Reason::Unusual);
     let asm = &mut emit.asm;
     let (tcp, known) = (asm.label(), asm.label());
     let protocol = match version {
-        IpVersion::V4 => 9,
-        IpVersion::V6 => 6,
+        IpVersion::V4 => at + 9,
+        IpVersion::V6 => at + 6,
     };
     // R0 = where the transport header begins.
     asm.mov(R0, R7);
+    asm.add(R0, i32::from(at));
     match version {
         IpVersion::V4 => {
-            asm.load(Size::Byte, R5, R7, 0);
+            asm.load(Size::Byte, R5, R7, at);
             asm.and(R5, 0x0f);
             asm.alu(Alu::ShiftLeft, R5, 2);
             asm.add(R0, R5);
@@ -191,12 +194,14 @@ fn outer(emit: &mut Emitter<'_>, plan: &Plan, inner: IpVersion, local: Local) {
     emit.asm.call(Helper::AdjustRoom);
     emit.asm.jump_if(R0, Condition::NotEqual, 0, emit.because(Reason::Unusual));
     forget_route(emit);
-    // An Ethernet header of zeroes, to be filled in with the neighbour's address.
-    emit.asm.mov(R1, R6);
-    emit.asm.mov(R2, i32::from(abi::ETHERNET));
-    emit.asm.mov(R3, 0);
-    emit.asm.call(Helper::ChangeHead);
-    emit.asm.jump_if(R0, Condition::NotEqual, 0, emit.because(Reason::NoRoom));
+    if plan.device_address.is_none() {
+        // An Ethernet header of zeroes, to be filled in with the neighbour's address.
+        emit.asm.mov(R1, R6);
+        emit.asm.mov(R2, i32::from(abi::ETHERNET));
+        emit.asm.mov(R3, 0);
+        emit.asm.call(Helper::ChangeHead);
+        emit.asm.jump_if(R0, Condition::NotEqual, 0, emit.because(Reason::NoRoom));
+    }
     emit.need(abi::ETHERNET + len, emit.because(Reason::NoRoom));
 
     let protocol = match plan.format {

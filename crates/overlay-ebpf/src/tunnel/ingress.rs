@@ -2,12 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use overlay_wire::IpVersion;
+use overlay_wire::{IpVersion, MacAddr};
 
 use super::abi::{self, skb, xdp};
 use super::counters::{Reason, Slot};
 use super::emit::{
-    Context, Emitter, Maps, SPILL, UDP, UDP_LEN, ether_type, half_be, in_ip, ip_len, word, words,
+    Context, Emitter, Maps, SPILL, UDP, UDP_LEN, ether_type, half, half_be, in_ip, ip_len, word,
+    words,
 };
 use super::options::{Arrival, Format, Plan};
 use super::peer::{FLAG_V6, value};
@@ -56,7 +57,7 @@ pub(super) fn xdp<'m>(
     emit.finish()
 }
 
-/// Sends a packet with the mark to the TUN device, if it is for this machine.
+/// Sends a packet with the mark to the tunnel's device, if it is for this machine.
 fn take_marked(emit: &mut Emitter<'_>, plan: &Plan, mark: Mark) {
     let unmarked = emit.asm.label();
     let asm = &mut emit.asm;
@@ -74,7 +75,7 @@ fn take_marked(emit: &mut Emitter<'_>, plan: &Plan, mark: Mark) {
         asm.load(Size::Word, R1, R6, field);
         asm.jump_if(R1, Condition::NotEqual, 0, emit.ignore);
     }
-    deliver(emit, plan);
+    deliver(emit, plan, None);
     emit.asm.bind(unmarked);
 }
 
@@ -427,14 +428,26 @@ fn take_off(emit: &mut Emitter<'_>, plan: &Plan, outer: IpVersion, inner: IpVers
     emit.asm.bind(uncongested);
     emit.asm.load(Size::Double, R5, R10, LEN);
     emit.count_packet(Slot::ReceivedPackets, Slot::ReceivedBytes, R5);
-    deliver(emit, plan);
+    deliver(emit, plan, Some(inner));
 }
 
-/// Lets a decapsulated packet arrive.
-fn deliver(emit: &mut Emitter<'_>, plan: &Plan) {
+/// Lets a decapsulated packet arrive. Its Ethernet header is the outer packet's, unless `version` is none: then it has an
+/// EtherType of its own.
+fn deliver(emit: &mut Emitter<'_>, plan: &Plan, version: Option<IpVersion>) {
     if plan.arrival == Arrival::Underlay {
         let ignore = emit.ignore;
         return emit.asm.jump(ignore);
+    }
+    if let Some(MacAddr(address)) = plan.device_address {
+        // To another address it would be taken for another machine's.
+        let otherwise = version.map_or(emit.ignore, |_| emit.because(Reason::Refused));
+        emit.need(abi::ETHERNET, otherwise);
+        let [a, b, c, d, e, f] = address;
+        emit.asm.store(Size::Word, R7, 0, word([a, b, c, d]));
+        emit.asm.store(Size::Half, R7, 4, half([e, f]));
+        if let Some(version) = version {
+            emit.asm.store(Size::Half, R7, 12, half_be(ether_type(version)));
+        }
     }
     emit.asm.mov(R1, plan.device.0.cast_signed());
     emit.asm.mov(R2, abi::REDIRECT_INGRESS);

@@ -214,7 +214,7 @@ impl Tunnel {
         Counters::read(&self.maps.counters)
     }
 
-    /// The program on the TUN device, for tests and listings.
+    /// The program on the tunnel's device, for tests and listings.
     #[must_use]
     pub const fn egress(&self) -> &Program {
         &self.egress

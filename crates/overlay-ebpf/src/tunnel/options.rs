@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use overlay_netlink::Ifindex;
+use overlay_wire::MacAddr;
 
+use super::abi;
 use crate::error::Error;
 
 /// Flannel's port of its udp backend.
@@ -63,8 +65,10 @@ pub enum Arrival {
 pub struct TunnelOptions {
     /// Names the maps and programs, and marks clsact filters as this tunnel's.
     pub name: String,
-    /// The TUN device, which carries inner packets.
+    /// The device that carries inner packets: a TUN device, or an Ethernet device.
     pub device: Ifindex,
+    /// The hardware address of that device where it has Ethernet headers, as a bridge has; none on a TUN device.
+    pub device_address: Option<MacAddr>,
     /// The underlay device, which carries outer packets: an Ethernet device.
     pub underlay: Ifindex,
     /// This node's addresses in the underlay, at most one of each version.
@@ -86,12 +90,13 @@ pub struct TunnelOptions {
 }
 
 impl TunnelOptions {
-    /// A tunnel in Flannel's format, with everything else as usual.
+    /// A tunnel in Flannel's format on a TUN device, with everything else as usual.
     #[must_use]
     pub fn new(device: Ifindex, underlay: Ifindex) -> Self {
         Self {
             name: "overlay".to_owned(),
             device,
+            device_address: None,
             underlay,
             local: Vec::new(),
             subnets: Vec::new(),
@@ -108,6 +113,13 @@ impl TunnelOptions {
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
+        self
+    }
+
+    /// With a device that has Ethernet headers, and this hardware address.
+    #[must_use]
+    pub const fn device_address(mut self, address: MacAddr) -> Self {
+        self.device_address = Some(address);
         self
     }
 
@@ -161,6 +173,7 @@ const MAX_SUBNETS: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) device: Ifindex,
+    pub(super) device_address: Option<MacAddr>,
     pub(super) underlay: Ifindex,
     pub(super) local_v4: Option<Ipv4Addr>,
     pub(super) local_v6: Option<Ipv6Addr>,
@@ -174,10 +187,19 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Bytes in front of the inner packets that the device carries.
+    pub(super) const fn link_len(&self) -> i16 {
+        match self.device_address {
+            Some(_) => abi::ETHERNET,
+            None => 0,
+        }
+    }
+
     pub(super) fn new(options: &TunnelOptions) -> Result<Self, Error> {
         let refuse = |reason: String| Error::Options { tunnel: options.name.clone(), reason };
         let mut plan = Self {
             device: options.device,
+            device_address: options.device_address,
             underlay: options.underlay,
             local_v4: None,
             local_v6: None,

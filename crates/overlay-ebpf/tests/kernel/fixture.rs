@@ -33,6 +33,10 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("a network")
 }
 
+fn name(text: &str) -> IfName {
+    IfName::new(text).expect("a name")
+}
+
 fn run(host: &Host, command: &str) {
     host.run(|| {
         let words: Vec<_> = command.split_whitespace().collect();
@@ -69,7 +73,7 @@ impl Node {
     pub(crate) fn ifindex(&self, name: &str) -> Ifindex {
         let mut socket = self.host.socket().expect("a socket");
         let links: Vec<Link> = socket.list(&LinkFilter::default()).expect("links");
-        let name = IfName::new(name).expect("a name");
+        let name = self::name(name);
         links.into_iter().find(|link| link.name == name).expect("a link").index.expect("a number")
     }
 
@@ -80,6 +84,21 @@ impl Node {
             .local(self.outer(true));
         options.subnets = self.subnets().into();
         options
+    }
+
+    /// The same with a bridge without ports in place of the TUN device.
+    pub(crate) fn ethernet_options(&self) -> TunnelOptions {
+        self.ip(&format!("ip link del {TUN}"));
+        self.ip(&format!("ip link add {TUN} type bridge"));
+        self.ip(&format!("ip link set {TUN} arp off up mtu {INNER_MTU}"));
+        self.routes();
+        let link = self.host.socket().expect("a socket").link(&name(TUN)).expect("a link");
+        self.options().device_address(link.address.expect("an Ethernet device"))
+    }
+
+    fn routes(&self) {
+        self.ip(&format!("ip route add 10.244.0.0/16 dev {TUN} src {}", self.inner(false)));
+        self.ip(&format!("ip route add fd00:244::/32 dev {TUN} src {}", self.inner(true)));
     }
 
     pub(crate) fn tunnel(&self, options: &TunnelOptions, peer: &Self, v6: bool) -> Tunnel {
@@ -244,8 +263,7 @@ pub(crate) fn site() -> Result<[Node; 2], overlay_lab::Error> {
         node.host.addresses("lo", &[node.inner(false).into(), node.inner(true).into()])?;
         node.ip(&format!("ip tuntap add {TUN} mode tun"));
         node.ip(&format!("ip link set {TUN} up mtu {INNER_MTU}"));
-        node.ip(&format!("ip route add 10.244.0.0/16 dev {TUN} src {}", node.inner(false)));
-        node.ip(&format!("ip route add fd00:244::/32 dev {TUN} src {}", node.inner(true)));
+        node.routes();
     }
     Ok(nodes)
 }

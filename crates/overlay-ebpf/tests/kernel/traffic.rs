@@ -12,7 +12,7 @@ use crate::{Case, Outcome};
 
 const PLAIN: AttachOptions = AttachOptions::new();
 
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 15] = [
     ("IP in UDP over IPv4", || crosses(UDP, false, PLAIN)),
     ("IP in UDP over IPv6", || crosses(UDP, true, PLAIN)),
     ("IP in IPv4", || crosses(Format::IpInIp, false, PLAIN)),
@@ -24,6 +24,12 @@ pub(crate) const CASES: [Case; 11] = [
     ("to the underlay device, IP in IP", || arrives_on_the_underlay(Format::IpInIp, PLAIN)),
     ("to the underlay device by native XDP", || {
         arrives_on_the_underlay(UDP, PLAIN.xdp(Xdp::Native))
+    }),
+    ("on an Ethernet device", || on_ethernet(UDP, false, PLAIN)),
+    ("on an Ethernet device, IP in IPv4", || on_ethernet(Format::IpInIp, false, PLAIN)),
+    ("on an Ethernet device, IP in IPv6", || on_ethernet(Format::IpInIp, true, PLAIN)),
+    ("on an Ethernet device by native XDP", || {
+        on_ethernet(Format::IpInIp, false, PLAIN.xdp(Xdp::Native))
     }),
     ("with ports of flows and inherited services", inherited),
 ];
@@ -38,6 +44,11 @@ fn arrives_on_the_underlay(format: Format, attach: AttachOptions) -> Outcome {
     let options =
         |node: &crate::fixture::Node| node.options().format(format).arrival(Arrival::Underlay);
     check(&pair_of(options, options, false, attach)?)
+}
+
+fn on_ethernet(format: Format, v6: bool, attach: AttachOptions) -> Outcome {
+    let options = |node: &crate::fixture::Node| node.ethernet_options().format(format);
+    check(&pair_of(options, options, v6, attach)?)
 }
 
 fn inherited() -> Outcome {
