@@ -68,6 +68,7 @@ pub(crate) fn fit(seen: &Link<IfName>, want: &Link<IfName>) -> Fit {
     change.mtu = want.mtu.filter(|mtu| seen.mtu != Some(*mtu));
     change.address = want.address.filter(|address| seen.address != Some(*address));
     change.up = want.up.filter(|up| seen.up != Some(*up));
+    change.arp = want.arp.filter(|arp| seen.arp != Some(*arp));
     change.master = want.master.filter(|master| seen.master != Some(*master));
     change.alias = want.alias.clone().filter(|alias| seen.alias.as_ref() != Some(alias));
     change.gso_max_size = want.gso_max_size.filter(|size| seen.gso_max_size != Some(*size));

@@ -80,6 +80,8 @@ pub struct Link<D = Ifindex> {
     pub address: Option<MacAddr>,
     /// Whether it is administratively up (`IFF_UP`).
     pub up: Option<bool>,
+    /// Whether it resolves neighbours (no `IFF_NOARP`).
+    pub arp: Option<bool>,
     /// Whether it has a carrier (`IFF_LOWER_UP`). Reported, never sent.
     pub carrier: Option<bool>,
     /// The bridge or other device that it is a port of. In a request, [`Ifindex`] 0 frees it.
@@ -111,6 +113,7 @@ impl<D: DeviceRef> Link<D> {
             mtu: None,
             address: None,
             up: None,
+            arp: None,
             carrier: None,
             master: None,
             alias: None,
@@ -156,6 +159,13 @@ impl<D: DeviceRef> Link<D> {
         self
     }
 
+    /// The same device with or without resolution of neighbours: without it every packet goes to the device's own address.
+    #[must_use]
+    pub const fn arp(mut self, arp: bool) -> Self {
+        self.arp = Some(arp);
+        self
+    }
+
     /// The same device as a port of `master`.
     #[must_use]
     pub const fn master(mut self, master: D) -> Self {
@@ -192,6 +202,7 @@ impl<D: DeviceRef> Link<D> {
             mtu: self.mtu,
             address: self.address,
             up: self.up,
+            arp: self.arp,
             carrier: self.carrier,
             master: self.master.map(&mut *f).transpose()?,
             alias: self.alias.clone(),
@@ -217,6 +228,9 @@ impl<D: DeviceRef> Link<D> {
             Some(master) if master.is_none() => common.push_str(" nomaster"),
             Some(master) => common.push_str(&format!(" master {master}")),
             None => {}
+        }
+        if let Some(arp) = self.arp {
+            common.push_str(if arp { " arp on" } else { " arp off" });
         }
         if let Some(size) = self.gso_max_size {
             common.push_str(&format!(" gso_max_size {size}"));
@@ -293,9 +307,12 @@ impl Link {
     fn header(&self, verb: Verb) -> LinkHeader {
         let mut header =
             LinkHeader { index: self.index.unwrap_or_default().0, ..LinkHeader::default() };
-        if let Some(up) = self.up.filter(|_| verb != Verb::Delete) {
-            header.change_mask = LinkFlags::Up;
-            header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        let no_arp = self.arp.map(|arp| !arp);
+        for (flag, is_set) in [(LinkFlags::Up, self.up), (LinkFlags::Noarp, no_arp)] {
+            if let Some(is_set) = is_set.filter(|_| verb != Verb::Delete) {
+                header.change_mask |= flag;
+                header.flags.set(flag, is_set);
+            }
         }
         header
     }
@@ -436,6 +453,7 @@ impl sealed::Decode for Link {
         let mut link = Self::named(IfName::reported(name));
         link.index = Some(index);
         link.up = Some(flags.contains(LinkFlags::Up));
+        link.arp = Some(!flags.contains(LinkFlags::Noarp));
         link.carrier = Some(flags.contains(LinkFlags::LowerUp));
         let mut other_end = None;
         for (kind, value) in attributes()? {

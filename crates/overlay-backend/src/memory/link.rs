@@ -113,6 +113,7 @@ impl State {
         link.mtu = Some(asked.mtu.unwrap_or(1500));
         link.address = asked.address;
         link.gso_max_size = asked.gso_max_size;
+        link.arp = asked.arp;
         let mut peer = None;
         match &asked.kind {
             LinkKind::Vxlan(asked_vxlan) => {
@@ -209,6 +210,14 @@ impl State {
         };
         link.gso_max_size.get_or_insert(GSO_MAX_SIZE);
         link.up.get_or_insert(false);
+        let resolves = match &link.kind {
+            LinkKind::Device => index != LOOPBACK,
+            LinkKind::Vxlan(vxlan) => !vxlan.gpe,
+            LinkKind::Ipip(_) | LinkKind::Sit(_) | LinkKind::Ip6tnl(_) => false,
+            LinkKind::Dummy | LinkKind::Ifb | LinkKind::Tun => false,
+            _ => true,
+        };
+        link.arp.get_or_insert(resolves);
         link.carrier.get_or_insert(false);
         self.names.insert(link.name, index);
         let has_ipv6 = link.mtu.unwrap_or_default() >= IPV6_MIN_MTU;
@@ -334,6 +343,9 @@ impl State {
         if let Some(alias) = &asked.alias {
             self.device_mut(index)?.link.alias =
                 Some(alias.clone()).filter(|alias| !alias.is_empty());
+        }
+        if let Some(arp) = asked.arp {
+            self.device_mut(index)?.link.arp = Some(arp);
         }
         match asked.up {
             Some(true) => self.set_link_up(index)?,

@@ -230,7 +230,8 @@ fn links() {
     check(CASES, link(), |x| {
         let RouteNetlinkMessage::NewLink(read) = read(&x, Verb::Add) else { panic!() };
         assert_eq!(read.header.flags.contains(LinkFlags::Up), x.up == Some(true));
-        assert!(read.header.change_mask.contains(LinkFlags::Up));
+        assert_eq!(read.header.flags.contains(LinkFlags::Noarp), x.arp == Some(false));
+        assert!(read.header.change_mask.contains(LinkFlags::Up | LinkFlags::Noarp));
         let said = &read.attributes[..];
         assert_eq!(value!(said, LinkAttribute::IfName), Some(x.name.to_string()));
         assert_eq!(value!(said, LinkAttribute::Mtu), x.mtu);

@@ -377,15 +377,17 @@ fn link_kind() -> BoxedStrategy<LinkKind> {
 
 pub(super) fn link() -> BoxedStrategy<Link> {
     let basics = (name(), of(dev()), link_kind(), of(any::<u32>()), of(mac()));
-    let rest = (any::<bool>(), of(dev()), of("[ -~]{0,40}"), of(any::<u32>()));
+    let flags = (any::<bool>(), any::<bool>());
+    let rest = (flags, of(dev()), of("[ -~]{0,40}"), of(any::<u32>()));
     (basics, rest)
-        .prop_map(|((name, index, kind, mtu, address), (up, master, alias, gso_max_size))| Link {
+        .prop_map(|((name, index, kind, mtu, address), (flags, master, alias, gso_max_size))| Link {
             name,
             index,
             kind,
             mtu,
             address,
-            up: Some(up),
+            up: Some(flags.0),
+            arp: Some(flags.1),
             carrier: None,
             master,
             alias,
