@@ -8,6 +8,7 @@ use overlay_backend::{
     Backend, Keeper, Network, Node, Owner, Peer, PeerError, Reconciler, Underlay, UnderlayError,
 };
 use overlay_backend_host_gw::HostGw;
+use overlay_backend_ipip::{IpIp, IpIpOptions};
 use overlay_backend_udp::{Counters, FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
 use overlay_netlink::{IfName, Protocol, Socket};
@@ -20,6 +21,7 @@ use crate::setup::{Setup, Vm};
 pub(crate) enum Kind {
     Vxlan,
     HostGw,
+    IpIp,
     Udp(FastPath),
 }
 
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::Vxlan => "vxlan",
             Self::HostGw => "host-gw",
+            Self::IpIp => "ipip",
             Self::Udp(FastPath::Off) => "udp/user",
             Self::Udp(_) => "udp/ebpf",
         }
@@ -46,6 +49,15 @@ impl Kind {
                 let device = device_name("vtep", vm, version)?;
                 let options = VxlanOptions::default().underlay(version).device(device);
                 Vxlan::new(node, &options).map(|vxlan| Method::Kernel(Box::new(vxlan)))
+            }
+            Self::IpIp => {
+                let device = device_name("tun", vm, version)?;
+                let options = IpIpOptions::default().underlays([version]).carries([version]);
+                let options = match version {
+                    IpVersion::V4 => options.ipip(device),
+                    IpVersion::V6 => options.ip6tnl(device),
+                };
+                IpIp::new(node, &options).map(|ipip| Method::Kernel(Box::new(ipip)))
             }
             Self::Udp(fast_path) => {
                 let device = device_name("udp", vm, version)?;
@@ -175,7 +187,8 @@ impl Joined {
         for end in &mut self.ends {
             let report = end.reconciler.reconcile(end.keeper.socket())?;
             if let Some(failure) = report.failed.iter().find(|f| f.error.is_unsupported()) {
-                return Ok(Err(format!("this kernel cannot do it: {failure}")));
+                let elsewhere = "`cargo run --release --example two-vm` brings a kernel of its own";
+                return Ok(Err(format!("this kernel cannot do it: {failure}; {elsewhere}")));
             }
             if let Some(failure) = report.failed.first() {
                 bail!("{}: {failure}", end.name);
