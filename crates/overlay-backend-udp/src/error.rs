@@ -62,13 +62,6 @@ pub enum ForwardError {
         source: overlay_ebpf::Error,
     },
 
-    /// The programs of the fast path make and read Ethernet headers, and the underlay device has none.
-    #[error("fast path: {device} is no Ethernet device")]
-    NoEthernet {
-        /// The underlay device.
-        device: IfName,
-    },
-
     /// Packets are to arrive on the underlay device ([`Arrival::Underlay`](crate::Arrival)), and its reverse path filter would
     /// drop them.
     #[error(

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use overlay_backend::Backend;
 use overlay_ebpf::tunnel::{
-    Arrival, AttachOptions, Attached, Format, Remote as TunnelRemote, Tunnel, TunnelOptions, Xdp,
+    Arrival, AttachOptions, Attached, Format, Remote as TunnelRemote, Routed, TunnelOptions, Xdp,
 };
-use overlay_netlink::{
-    Event, Groups, IfName, Ifindex, Monitor, Namespace, Route, RouteQuery, Socket, Via,
-};
+use overlay_netlink::{Groups, IfName, Monitor, Namespace, Socket};
 use overlay_wire::{Encapsulation, IpVersion};
 
 use crate::forwarder::Shared;
@@ -148,27 +146,18 @@ impl Fast {
             self.news.silence();
             // Changes come many at a time, and reports as fast as somebody sends them.
             shared.stop.pause(COLLECT);
-            if self.routes_changed(&mut monitor) {
-                self.udp.peers().tell_again(|_| true);
+            let copy = self.state().active.as_ref().map(|active| Arc::clone(&active.copy));
+            match copy {
+                Some(copy) if copy.routed.routes_changed(&mut monitor) => {
+                    self.udp.peers().tell_again(|_| true);
+                }
+                Some(_) => {}
+                // Nobody has asked the routing table yet.
+                None => while matches!(monitor.try_next(), Ok(Some(_))) {},
             }
             if !shared.stop.is_told() {
                 // What is wrong stands in the state.
                 let _ = self.look(shared);
-            }
-        }
-    }
-
-    /// Whether routes have changed by which peers may be reached. Those of the overlay itself come by the thousand, and lead
-    /// into the device.
-    fn routes_changed(&self, monitor: &mut Monitor) -> bool {
-        let device = self.state().active.as_ref().map(|active| active.copy.device);
-        let mut changed = false;
-        loop {
-            match monitor.try_next() {
-                Ok(Some(Event::Route(_, route))) => changed |= leads_to(&route) != device,
-                Ok(Some(Event::Link(..))) => {}
-                Ok(Some(_)) => changed = true,
-                Ok(None) | Err(_) => return changed,
             }
         }
     }
@@ -198,7 +187,7 @@ impl Fast {
 
     /// What the programs have counted, if there are any.
     pub(crate) fn counters(&self) -> Option<overlay_ebpf::tunnel::Counters> {
-        self.state().active.as_ref()?.copy.tunnel.counters().ok()
+        self.state().active.as_ref()?.copy.routed.tunnel().counters().ok()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,17 +196,16 @@ impl Fast {
 
     fn attach(&self, made: u64) -> Result<Active, ForwardError> {
         let work = || {
-            let (tun, underlay) = self.devices()?;
             if self.arrival == Arrival::Underlay {
                 expect_loose_filter(self.udp.parent())?;
             }
-            let options = TunnelOptions::new(tun, underlay).arrival(self.arrival);
-            let copy = Arc::new(Copy::load(&self.udp, options, Arc::clone(&self.news))?);
+            let copy = Copy::load(&self.udp, self.arrival, Arc::clone(&self.news))?;
+            let copy = Arc::new(copy);
             // The table comes first: until then the programs would drop what they know nothing of.
             let mirror: Arc<dyn Mirror> = copy.clone();
             self.udp.peers().mirror_to(mirror.clone());
             let options = AttachOptions::default().xdp(self.xdp);
-            let attached = copy.tunnel.attach(options).map_err(ForwardError::from);
+            let attached = copy.routed.tunnel().attach(options).map_err(ForwardError::from);
             match attached.and_then(|attached| copy.first_error().map_or(Ok(attached), Err)) {
                 Ok(attached) => Ok(Active { _attached: attached, copy, made }),
                 Err(error) => {
@@ -231,19 +219,6 @@ impl Fast {
             Some(namespace) => namespace.run(work).map_err(failed)?,
             None => work(),
         }
-    }
-
-    /// The numbers of the TUN device and of the underlay device.
-    fn devices(&self) -> Result<(Ifindex, Ifindex), ForwardError> {
-        let failed = |device| ForwardError::netlink(device, "look for it");
-        let (tun, parent) = (self.udp.device(), self.udp.parent());
-        let mut netlink = Socket::open().map_err(failed(tun))?;
-        let device = netlink.link(&tun).map_err(failed(tun))?;
-        let underlay = netlink.link(&parent).map_err(failed(parent))?;
-        if underlay.address.is_none() {
-            return Err(ForwardError::NoEthernet { device: parent });
-        }
-        Ok((device.index.unwrap_or_default(), underlay.index.unwrap_or_default()))
     }
 }
 
@@ -273,23 +248,11 @@ pub(crate) fn sweep(udp: &Udp) {
     }
 }
 
-/// The device that a route leads to, if it is one.
-fn leads_to(route: &Route) -> Option<Ifindex> {
-    match &route.via {
-        Via::Hop(hop) => hop.dev,
-        _ => None,
-    }
-}
-
 /// The table of peers as the programs have it.
 #[derive(Debug)]
 struct Copy {
-    tunnel: Tunnel,
+    routed: Routed,
     udp: Udp,
-    device: Ifindex,
-    underlay: Ifindex,
-    /// To ask for routes and devices.
-    netlink: Mutex<Socket>,
     /// The longest inner packet that the underlay device takes, in bytes.
     mtu: AtomicU16,
     /// Path MTUs smaller than the device's, as inner packets have them.
@@ -302,20 +265,18 @@ struct Copy {
 }
 
 impl Copy {
-    fn load(udp: &Udp, options: TunnelOptions, news: Arc<Bell>) -> Result<Self, ForwardError> {
-        let (device, underlay) = (options.device, options.underlay);
-        let options = options
-            .name(udp.device().as_ref())
-            .local(udp.local())
-            .format(Format::Udp { port: udp.port() });
-        let options = udp.subnets().iter().fold(options, |options, net| options.subnet(*net));
-        let failed = ForwardError::netlink(udp.parent(), "open a socket");
+    fn load(udp: &Udp, arrival: Arrival, news: Arc<Bell>) -> Result<Self, ForwardError> {
+        let complete = |options: TunnelOptions| {
+            let options = options
+                .name(udp.device().as_ref())
+                .local(udp.local())
+                .format(Format::Udp { port: udp.port() })
+                .arrival(arrival);
+            udp.subnets().iter().fold(options, |options, net| options.subnet(*net))
+        };
         Ok(Self {
-            tunnel: Tunnel::load(&options)?,
+            routed: Routed::load(udp.device(), udp.parent(), complete)?,
             udp: udp.clone(),
-            device,
-            underlay,
-            netlink: Mutex::new(Socket::open().map_err(failed)?),
             mtu: AtomicU16::new(u16::try_from(udp.mtu()).unwrap_or(u16::MAX)),
             mtus: Mutex::default(),
             wrong: AtomicBool::new(false),
@@ -326,19 +287,14 @@ impl Copy {
 
     /// Whether the tables are right and the devices those that the programs were made for.
     fn holds(&self) -> bool {
-        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut is = |name, index| netlink.link(&name).is_ok_and(|link| link.index == Some(index));
-        !self.wrong.load(Ordering::Relaxed)
-            && is(self.udp.device(), self.device)
-            && is(self.udp.parent(), self.underlay)
+        !self.wrong.load(Ordering::Relaxed) && self.routed.holds()
     }
 
     /// Follows the MTU of the underlay device, and returns whether it has changed.
     fn follow_mtu(&self) -> bool {
-        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(link) = netlink.link(&self.udp.parent()) else { return false };
+        let Some(outer) = self.routed.underlay_mtu() else { return false };
         let underlay = IpVersion::of(self.udp.local());
-        let inner = link.mtu.and_then(|mtu| Encapsulation::IpInUdp.inner_mtu(mtu, underlay));
+        let inner = Encapsulation::IpInUdp.inner_mtu(outer, underlay);
         let mtu = inner.unwrap_or_default().min(self.udp.mtu());
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         self.mtu.swap(mtu, Ordering::Relaxed) != mtu
@@ -374,34 +330,18 @@ impl Copy {
         let full = self.mtu.load(Ordering::Relaxed);
         let mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
         let mtu = mtus.get(&remote.endpoint).map_or(full, |mtu| full.min(*mtu));
-        let entry = TunnelRemote::new(remote.endpoint, mtu);
-        match self.next_hop(remote.endpoint) {
-            Some(next_hop) => entry.via(next_hop).fast(remote.fast_path),
-            // By another device, or not at all: user space asks the routing table.
-            None => entry.fast(false),
-        }
-    }
-
-    /// The neighbour on the underlay device by way of which a peer is reached, as the routing table has it.
-    fn next_hop(&self, endpoint: IpAddr) -> Option<IpAddr> {
-        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
-        let route = netlink.route(&RouteQuery::to(endpoint)).ok()?;
-        match &route.via {
-            Via::Hop(hop) if hop.dev == Some(self.underlay) => {
-                Some(hop.gateway.unwrap_or(endpoint))
-            }
-            _ => None,
-        }
+        let entry = self.routed.remote(remote.endpoint, mtu);
+        if remote.fast_path { entry } else { entry.fast(false) }
     }
 }
 
 impl Mirror for Copy {
     fn set(&self, entries: &[(IpNet, Remote)]) {
         let entries: Vec<_> = entries.iter().map(|(net, to)| (*net, self.entry(*to))).collect();
-        self.check(self.tunnel.set_peers(entries.iter().map(|(net, to)| (*net, to))));
+        self.check(self.routed.tunnel().set_peers(entries.iter().map(|(net, to)| (*net, to))));
     }
 
     fn remove(&self, subnet: IpNet) {
-        self.check(self.tunnel.remove_peer(subnet).map(drop));
+        self.check(self.routed.tunnel().remove_peer(subnet).map(drop));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use overlay_netlink::Ifindex;
+use overlay_netlink::{IfName, Ifindex};
 
 use crate::asm::AssembleError;
 use crate::attach::Hook;
@@ -60,9 +60,15 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The kernel refused a queueing discipline or a filter.
+    /// The kernel refused a queueing discipline or a filter, or what it was asked about a device.
     #[error(transparent)]
     Netlink(#[from] overlay_netlink::Error),
+    /// The programs of a tunnel make and read Ethernet headers, and the underlay device has none.
+    #[error("{device} is no Ethernet device")]
+    NoEthernet {
+        /// The underlay device.
+        device: IfName,
+    },
     /// What is asked of a tunnel contradicts itself.
     #[error("tunnel {tunnel}: {reason}")]
     Options {
@@ -87,7 +93,7 @@ impl Error {
             | Self::Run { source, .. }
             | Self::Attach { source, .. } => source.raw_os_error(),
             Self::Netlink(error) => error.errno(),
-            Self::Assemble { .. } | Self::Options { .. } => None,
+            Self::Assemble { .. } | Self::NoEthernet { .. } | Self::Options { .. } => None,
         }
     }
 

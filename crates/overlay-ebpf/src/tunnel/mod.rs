@@ -7,6 +7,7 @@ mod emit;
 mod ingress;
 mod options;
 mod peer;
+mod routed;
 
 use ipnet::IpNet;
 use overlay_netlink::Ifindex;
@@ -14,6 +15,7 @@ use overlay_netlink::Ifindex;
 pub use counters::{Counters, Reason, Traffic};
 pub use options::{Arrival, DEFAULT_PORT, Dscp, Format, SourcePort, TunnelOptions};
 pub use peer::Remote;
+pub use routed::Routed;
 
 use self::emit::{Maps, PeersV4, PeersV6};
 use self::options::Plan;

@@ -380,21 +380,23 @@ pub(super) fn link() -> BoxedStrategy<Link> {
     let flags = (any::<bool>(), any::<bool>());
     let rest = (flags, of(dev()), of("[ -~]{0,40}"), of(any::<u32>()));
     (basics, rest)
-        .prop_map(|((name, index, kind, mtu, address), (flags, master, alias, gso_max_size))| Link {
-            name,
-            index,
-            kind,
-            mtu,
-            address,
-            up: Some(flags.0),
-            arp: Some(flags.1),
-            carrier: None,
-            master,
-            alias,
-            namespace: None,
-            peer: None,
-            link_netnsid: None,
-            gso_max_size,
+        .prop_map(|((name, index, kind, mtu, address), (flags, master, alias, gso_max_size))| {
+            Link {
+                name,
+                index,
+                kind,
+                mtu,
+                address,
+                up: Some(flags.0),
+                arp: Some(flags.1),
+                carrier: None,
+                master,
+                alias,
+                namespace: None,
+                peer: None,
+                link_netnsid: None,
+                gso_max_size,
+            }
         })
         .boxed()
 }
