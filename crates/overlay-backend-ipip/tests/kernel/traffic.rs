@@ -11,7 +11,7 @@ use overlay_wire::dissect::{Dissection, Dissector, Kind, Start};
 use crate::fixture::{ETH0, Site, Spot, join, reach, routed_site, run, site};
 use crate::{Case, Outcome};
 
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 9] = [
     ("IPv4 in IPv4", || carried(V4, V4)),
     ("IPv6 in IPv4", || carried(V6, V4)),
     ("IPv4 in IPv6", || carried(V4, V6)),
@@ -20,6 +20,7 @@ pub(crate) const CASES: [Case; 8] = [
     ("a peer with half of the underlay is reached by that", half),
     ("the overlay crosses a router", across_a_router),
     ("the MTU of the devices is what passes", mtu),
+    ("Don't Fragment is the inner packet's, and always set around IPv6", dont_fragment),
 ];
 
 pub(crate) fn only(inner: IpVersion, outer: IpVersion) -> IpIpOptions {
@@ -36,6 +37,8 @@ fn carried(inner: IpVersion, outer: IpVersion) -> Outcome {
     let dissector = Dissector::new(Start::Ethernet);
     let ours = dissector.dissect(&frame.bytes);
     assert_eq!(ours.error(), None, "{ours}");
+    let [outermost, .., innermost] = &lifetimes(&ours)[..] else { panic!("{ours}") };
+    assert_eq!(outermost, innermost, "{ours}");
     let overhead = ours.outermost().expect("an encapsulation").overhead();
     assert_eq!(overhead, outer.header_len() as usize, "{ours}");
     same_as_tcpdump(&seen, &frame, a)
@@ -65,6 +68,16 @@ fn same_as_tcpdump(seen: &Capture, frame: &Frame, a: &Spot) -> Outcome {
 fn families(frame: &Frame) -> Vec<IpVersion> {
     let dissector = Dissector::new(Start::Ethernet);
     headers(&dissector.dissect(&frame.bytes)).map(|(src, _)| IpVersion::of(src)).collect()
+}
+
+/// The TTL and hop limits of a packet's headers, from the outside in.
+fn lifetimes(packet: &Dissection<'_, '_>) -> Vec<u8> {
+    let lifetime = |kind| match kind {
+        Kind::Ipv4(ip) => Some(ip.ttl()),
+        Kind::Ipv6(ip) => Some(ip.hop_limit()),
+        _ => None,
+    };
+    packet.layers().filter_map(|layer| lifetime(layer.kind)).collect()
 }
 
 fn headers<'a>(
@@ -132,6 +145,30 @@ fn mtu() -> Outcome {
         // What is larger arrives in pieces.
         let large = PingRequest::to(b.inside(V4)).payload(4000).count(2);
         assert!(ping(&a.host, &large)?.perfect(), "{outer}");
+    }
+    Ok(())
+}
+
+fn dont_fragment() -> Outcome {
+    for (inner, forbidden, expected) in
+        [(V4, false, vec![false, false]), (V4, true, vec![true, true]), (V6, false, vec![true])]
+    {
+        let Site { a, b, .. } = &site()?;
+        join(a, b, &only(inner, V4));
+        let seen = capture(&a.host, ETH0)?;
+        let request = PingRequest::to(b.inside(inner)).dont_fragment(forbidden).count(1);
+        assert!(ping(&a.container, &request)?.perfect());
+        let frame = seen.wait_for(Duration::from_secs(1), |frame| is_echo(frame, a, b, inner))?;
+        let packet = Dissector::new(Start::Ethernet);
+        let packet = packet.dissect(&frame.bytes);
+        let flags: Vec<bool> = packet
+            .layers()
+            .filter_map(|layer| match layer.kind {
+                Kind::Ipv4(ip) => Some(ip.dont_fragment()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(flags, expected, "{inner}: {packet}");
     }
     Ok(())
 }

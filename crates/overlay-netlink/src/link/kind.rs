@@ -500,12 +500,16 @@ impl Words {
 
 impl LinkKind {
     /// What the kernel would misunderstand, if anything: it takes the first bytes of an address
-    /// of the wrong family.
+    /// of the wrong family, and for sit a limit turned off as the flag that says ISATAP.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
+        const LIMIT: &str = "only ip6tnl devices have an encapsulation limit";
         const FAMILY: &str = "an end of the tunnel is not of the family that the device runs over";
         /// The longest name of a kernel module, less the terminating zero.
         const MAX_KIND_LEN: usize = 55;
         let (ipv6, ends) = match self {
+            Self::Ipip(tunnel) | Self::Sit(tunnel) if tunnel.encap_limit.is_some() => {
+                return Some(LIMIT);
+            }
             Self::Ipip(tunnel) | Self::Sit(tunnel) => (false, [tunnel.local, tunnel.remote]),
             Self::Ip6tnl(tunnel) => (true, [tunnel.local, tunnel.remote]),
             Self::Gre(gre) => (gre.ipv6, [gre.local, gre.remote]),

@@ -300,7 +300,8 @@ fn tunnel(version: IpVersion) -> impl Strategy<Value = Box<Tunnel>> {
     let mode = prop_oneof![Just(TunnelMode::Any), Just(TunnelMode::Ipv4), Just(TunnelMode::Ipv6)];
     let ends = (of(specific(version)), of(specific(version)), of(dev()));
     let limit = prop_oneof![Just(EncapLimit::Off), any::<u8>().prop_map(EncapLimit::At)];
-    let outer = (of(any::<u8>()), of(any::<u8>()), of(any::<bool>()), of(limit));
+    let limit = of(limit).prop_map(move |limit| limit.filter(|_| version == IpVersion::V6));
+    let outer = (of(any::<u8>()), of(any::<u8>()), of(any::<bool>()), limit);
     (of(mode), ends, outer, of(any::<u32>()), any::<bool>()).prop_map(
         |(mode, (local, remote, dev), (ttl, tos, pmtudisc, encap_limit), fwmark, external)| {
             Box::new(Tunnel {
