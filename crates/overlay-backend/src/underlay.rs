@@ -101,7 +101,12 @@ impl Underlay {
         addresses.sort_by_key(|address| !is_lasting(address));
         let far_ends: HashSet<IpAddr> = addresses.iter().filter_map(|a| a.peer).collect();
         let straight = straight_nexthops(socket, index)?;
-        let routes: Vec<Route> = socket.list(&RouteFilter::default().dev(index))?;
+        let mut filter = RouteFilter::default();
+        if straight.is_empty() {
+            // Which leaves out routes by way of nexthop objects.
+            filter = filter.dev(index);
+        }
+        let routes: Vec<Route> = socket.list(&filter)?;
         let mut on_link: Vec<IpNet> = routes
             .iter()
             .filter(|route| route.kind == RouteKind::Unicast)

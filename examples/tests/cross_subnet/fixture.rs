@@ -16,7 +16,7 @@ use overlay_backend::{
     Backend, CrossSubnet, Keeper, Network, Node, Owner, Peer, Reconciler, TunnelMode, Underlay,
 };
 use overlay_backend_host_gw::HostGw;
-use overlay_backend_udp::{FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions};
+use overlay_backend_udp::{DropReason, FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
 use overlay_lab::{Host, PingReport, PingRequest, Result, Switch, ping};
 use overlay_netlink::{IfName, RouteQuery, Via};
@@ -282,10 +282,11 @@ impl Program {
         }
     }
 
-    /// Packets that the forwarder dropped, whatever the reason.
-    fn dropped(&self) -> u64 {
+    /// Packets that the forwarder took for those of somebody else than the peer that sent them.
+    fn spoofed(&self) -> u64 {
         let counters = self.forwarder.as_ref().map(Forwarder::counters);
-        counters.map_or(0, |counters| counters.drops.iter().map(|(_, count)| count).sum())
+        let drops = counters.iter().flat_map(|counters| counters.drops.iter());
+        drops.filter(|(reason, _)| *reason == DropReason::Spoofed).map(|(_, count)| count).sum()
     }
 
     /// Leaves nothing behind.
@@ -323,8 +324,8 @@ impl Kept {
         self.program.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn dropped(&self) -> u64 {
-        self.program().dropped()
+    pub(crate) fn spoofed(&self) -> u64 {
+        self.program().spoofed()
     }
 
     fn wait_for_pass(&self) {
