@@ -216,7 +216,17 @@ impl Site {
 
     /// The programs on all nodes, each with the others as peers, when all is as it should be.
     pub(crate) fn start(&self, mode: TunnelMode, tunnel: Tunnel) -> Vec<Kept> {
-        let mut programs = self.spots().map(|spot| Program::new(spot, mode, tunnel));
+        self.start_with(mode, tunnel, || Reconciler::new(Owner::default()))
+    }
+
+    pub(crate) fn start_with(
+        &self,
+        mode: TunnelMode,
+        tunnel: Tunnel,
+        reconciler: impl Fn() -> Reconciler,
+    ) -> Vec<Kept> {
+        let program = |spot| Program::new(spot, mode, tunnel, reconciler());
+        let mut programs = self.spots().map(program);
         let peers: Vec<Peer> = programs.iter().map(Program::announce).collect();
         for program in &mut programs {
             let refused = program.network.set_peers(peers.clone(), &mut program.reconciler);
@@ -240,7 +250,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn new(spot: &Spot, mode: TunnelMode, tunnel: Tunnel) -> Self {
+    fn new(spot: &Spot, mode: TunnelMode, tunnel: Tunnel, mut reconciler: Reconciler) -> Self {
         let node = spot.node();
         let mut forwarder = None;
         let tunnel: Box<dyn Backend> = match tunnel {
@@ -259,7 +269,6 @@ impl Program {
             }
         };
         let backend = CrossSubnet::new(mode, HostGw::new(&node), tunnel);
-        let mut reconciler = Reconciler::new(Owner::default());
         let network = Network::new("overlay", node, backend, &mut reconciler).expect("a network");
         let keeper = Keeper::open_in(spot.host.namespace()).expect("a keeper");
         Self { reconciler, network, keeper, forwarder, unseen: 0, passes: 0 }

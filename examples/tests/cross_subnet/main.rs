@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use overlay_backend::{TunnelMode, Underlay};
+use overlay_backend::{Owner, Reconciler, TunnelMode, Underlay};
 use overlay_lab::{Host, Snapshot, path_mtu};
 use overlay_netlink::{Address, Verb};
 use overlay_wire::IpVersion;
@@ -24,9 +24,10 @@ type Outcome = Result<(), Failed>;
 type Case = (&'static str, fn(Tunnel) -> Outcome);
 
 /// For each tunnel.
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     ("a mixed cluster, each peer with the MTU of its way", mixed),
     ("nodes change over when routes come and go, and lose nothing", change_over),
+    ("so they do where routes name their gateways themselves", change_over_without_nexthops),
     ("a single address by way of a router goes through the tunnel", single_address),
     ("a rule sends an address to the router and takes it back", rule),
     ("routes that go with a nexthop object are noticed", nexthop_object),
@@ -57,8 +58,15 @@ fn main() {
 
 /// A site whose nodes have found their ways: vm1 and vm2 directly, vm3 through the tunnel.
 fn started(tunnel: Tunnel) -> overlay_lab::Result<(Site, Vec<Kept>)> {
+    started_with(tunnel, || Reconciler::new(Owner::default()))
+}
+
+fn started_with(
+    tunnel: Tunnel,
+    reconciler: impl Fn() -> Reconciler,
+) -> overlay_lab::Result<(Site, Vec<Kept>)> {
     let site = Site::new()?;
-    let kept = site.start(TunnelMode::CrossSubnet, tunnel);
+    let kept = site.start_with(TunnelMode::CrossSubnet, tunnel, reconciler);
     let Site { a, b, c, .. } = &site;
     let device = tunnel.device();
     for (from, to, way) in
@@ -93,7 +101,15 @@ fn mixed(tunnel: Tunnel) -> Outcome {
 }
 
 fn change_over(tunnel: Tunnel) -> Outcome {
-    let (site, kept) = started(tunnel)?;
+    changes_over(started(tunnel)?, tunnel)
+}
+
+fn change_over_without_nexthops(tunnel: Tunnel) -> Outcome {
+    let plain = || Reconciler::new(Owner::default()).without_nexthop_objects();
+    changes_over(started_with(tunnel, plain)?, tunnel)
+}
+
+fn changes_over((site, kept): (Site, Vec<Kept>), tunnel: Tunnel) -> Outcome {
     let Site { a, b, c, .. } = &site;
     let device = tunnel.device();
     let all: Vec<Snapshot> =
