@@ -250,7 +250,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn new(spot: &Spot, mode: TunnelMode, tunnel: Tunnel, mut reconciler: Reconciler) -> Self {
+    /// The program that is to run on a node: no peers yet.
+    pub(crate) fn new(
+        spot: &Spot,
+        mode: TunnelMode,
+        tunnel: Tunnel,
+        mut reconciler: Reconciler,
+    ) -> Self {
         let node = spot.node();
         let mut forwarder = None;
         let tunnel: Box<dyn Backend> = match tunnel {

@@ -7,14 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use overlay_backend::{Owner, Reconciler, TunnelMode, Underlay};
+use overlay_backend::{BackendData, Owner, Peer, Reconciler, TunnelMode, Underlay};
 use overlay_lab::{Host, Snapshot, path_mtu};
 use overlay_netlink::{Address, Verb};
 use overlay_wire::IpVersion;
 
 use fixture::{
-    ETH0, HERE, Kept, Site, Spot, THERE, Tunnel, has_iproute2, ip, name, net, reach, routers,
-    without_loss,
+    ETH0, HERE, Kept, Program, Site, Spot, THERE, Tunnel, has_iproute2, ip, name, net, reach,
+    routers, without_loss,
 };
 
 /// What a case returns.
@@ -49,6 +49,7 @@ fn main() {
     };
     let mut trials: Vec<Trial> = Tunnel::ALL.into_iter().flat_map(of).collect();
     trials.push(Trial::test("the MTU of the underlay reaches the tunnel", mtu_follows));
+    trials.push(Trial::test("a thousand peers change over in one pass", thousand));
     trials.push(Trial::test(
         "of a device without MAC addresses only the far end is on the link",
         far_end,
@@ -280,6 +281,42 @@ fn mtu_follows() -> Outcome {
         let id = format!("vm{}", to.number).into();
         let said = kept[0].program().network.peer_mtu(&id, IpVersion::V4);
         assert_eq!(said, Some(mtu));
+    }
+    Ok(())
+}
+
+fn thousand() -> Outcome {
+    const PEERS: usize = 1000;
+    let site = Site::new()?;
+    let a = &site.a;
+    let mut program =
+        Program::new(a, TunnelMode::CrossSubnet, Tunnel::Vxlan, Reconciler::new(Owner::default()));
+    let peers = (0..PEERS).map(|n| {
+        let [high, low] = [(n / 250) as u8, (n % 250 + 1) as u8];
+        let data = serde_json::json!({ "VtepMAC": format!("02:00:00:00:{high:02x}:{low:02x}") });
+        Peer {
+            id: format!("peer{n}").into(),
+            subnets: vec![net(&format!("10.{}.{low}.0/24", 100 + high))],
+            endpoints: vec![ip(&format!("172.20.{high}.{low}"))],
+            data: BackendData::of(IpVersion::V4, data),
+        }
+    });
+    let peers: Vec<Peer> = peers.collect();
+    let Program { reconciler, network, keeper, .. } = &mut program;
+    assert_eq!(network.set_peers(peers, reconciler), []);
+    assert!(reconciler.reconcile(keeper.socket())?.is_converged());
+    for (verb, direct) in [("add", PEERS), ("del", 0)] {
+        a.ip(&format!("ip route {verb} 172.20.0.0/16 dev {ETH0}"));
+        let start = Instant::now();
+        assert!(network.follow_underlay(keeper.socket(), reconciler)?);
+        let report = reconciler.push(keeper.socket())?;
+        assert!(report.is_converged(), "{report:?}");
+        // Each moves by one message; its neighbour and its FDB entry come or go.
+        assert_eq!((report.changed, report.writes()), (PEERS, 3 * PEERS), "{report}");
+        let is_direct = |peer: &&Peer| network.backend().is_direct(peer, IpVersion::V4);
+        assert_eq!(network.peers().filter(is_direct).count(), direct);
+        assert!(!network.follow_underlay(keeper.socket(), reconciler)?);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
     Ok(())
 }
