@@ -27,6 +27,7 @@ pub fn node() -> Node {
             mtu: 1500,
             addresses: vec![address],
             on_link: vec![address.trunc()],
+            routed: Default::default(),
         },
     }
 }

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-use overlay_backend::{Backend, BackendData, Node, Peer, PeerError, Underlay};
+use overlay_backend::{Backend, BackendData, Node, Peer, PeerError, Underlay, UnderlayError};
 use overlay_netlink::{Hop, IfName, Object, Route};
 use overlay_wire::IpVersion;
 
@@ -72,6 +72,11 @@ impl Backend for HostGw {
     fn mtu(&self) -> u32 {
         self.underlay.mtu
     }
+
+    fn set_underlay(&mut self, underlay: &Underlay) -> Result<(), UnderlayError> {
+        self.underlay = underlay.clone();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +93,7 @@ mod tests {
                 mtu: 1500,
                 addresses: vec!["192.168.32.245/24".parse().unwrap()],
                 on_link: vec!["192.168.32.0/24".parse().unwrap(), "fd00:32::/64".parse().unwrap()],
+                routed: Default::default(),
             },
         }
     }

@@ -246,6 +246,7 @@ mod tests {
                 mtu: 1500,
                 addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
                 on_link: Vec::new(),
+                routed: Default::default(),
             },
         }
     }

@@ -229,6 +229,7 @@ mod tests {
                     "fd00:32::245/64".parse().unwrap(),
                 ],
                 on_link: Vec::new(),
+                routed: Default::default(),
             },
         }
     }

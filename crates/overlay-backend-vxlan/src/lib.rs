@@ -6,7 +6,9 @@ mod data;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use overlay_backend::{Backend, BackendData, Node, NodeId, Peer, PeerError, UnderlayError};
+use overlay_backend::{
+    Backend, BackendData, Node, NodeId, Peer, PeerError, Underlay, UnderlayError,
+};
 use overlay_netlink::{
     Address, Fdb, Hop, IfName, Link, LinkKind, Neighbour, Object, Route, Vxlan as VxlanLink,
 };
@@ -123,28 +125,16 @@ impl Vxlan {
     /// [`UnderlayError::MtuTooSmall`] when its MTU leaves no room for the families that are carried.
     pub fn new(node: &Node, options: &VxlanOptions) -> Result<Self, UnderlayError> {
         let VxlanOptions { vni, port, underlay, .. } = *options;
-        let dev = node.underlay.dev;
-        let local = node
-            .underlay
-            .address(underlay)
-            .ok_or(UnderlayError::NoAddress { dev, version: underlay })?;
         let addresses: Vec<IpNet> = options
             .carries
             .iter()
             .filter_map(|version| vtep_address(&node.subnets, *version))
             .map(IpNet::from)
             .collect();
-        let too_small = UnderlayError::MtuTooSmall { dev, mtu: node.underlay.mtu, backend: NAME };
-        let Some(mtu) = Encapsulation::Vxlan.inner_mtu(node.underlay.mtu, underlay) else {
-            return Err(too_small);
-        };
-        let least = addresses.iter().map(|net| IpVersion::of(net.addr()).min_mtu()).max();
-        if mtu < least.unwrap_or_else(|| IpVersion::V4.min_mtu()) {
-            return Err(too_small);
-        }
+        let (local, mtu) = place(&node.underlay, underlay, &addresses)?;
         Ok(Self {
             device: options.device.unwrap_or_else(|| default_name(vni, underlay)),
-            parent: dev,
+            parent: node.underlay.dev,
             vni,
             port,
             underlay,
@@ -251,6 +241,31 @@ impl Backend for Vxlan {
     fn mtu(&self) -> u32 {
         self.mtu
     }
+
+    /// The device is given the address and the MTU that follow from it, in place.
+    fn set_underlay(&mut self, underlay: &Underlay) -> Result<(), UnderlayError> {
+        let (local, mtu) = place(underlay, self.underlay, &self.addresses)?;
+        (self.parent, self.local, self.mtu) = (underlay.dev, local, mtu);
+        Ok(())
+    }
+}
+
+/// The address in an underlay that tunnels of this family begin at, and their MTU with room for what
+/// the addresses of the overlay say that they carry.
+fn place(
+    underlay: &Underlay,
+    version: IpVersion,
+    addresses: &[IpNet],
+) -> Result<(IpAddr, u32), UnderlayError> {
+    let Underlay { dev, mtu: outer, .. } = *underlay;
+    let local = underlay.address(version).ok_or(UnderlayError::NoAddress { dev, version })?;
+    let carried = addresses.iter().map(|net| IpVersion::of(net.addr()).min_mtu());
+    let least = carried.max().unwrap_or_else(|| IpVersion::V4.min_mtu());
+    let mtu = Encapsulation::Vxlan
+        .inner_mtu(outer, version)
+        .filter(|mtu| *mtu >= least)
+        .ok_or(UnderlayError::MtuTooSmall { dev, mtu: outer, backend: NAME })?;
+    Ok((local, mtu))
 }
 
 /// The address of a node's VTEP in the overlay: the base of its first subnet of the family.
@@ -283,7 +298,6 @@ fn derived_mac(node: &NodeId, vni: Vni, underlay: IpVersion) -> MacAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use overlay_backend::Underlay;
     use overlay_netlink::Verb;
 
     fn node(subnets: &[&str], mtu: u32) -> Node {
@@ -298,6 +312,7 @@ mod tests {
                     "fd00:32::245/64".parse().unwrap(),
                 ],
                 on_link: Vec::new(),
+                routed: Default::default(),
             },
         }
     }
@@ -367,6 +382,25 @@ mod tests {
         assert_eq!(Vxlan::new(&node, &options).unwrap().mtu(), 1450);
         let options = options.underlay(IpVersion::V6);
         assert_eq!(Vxlan::new(&node, &options).unwrap().mtu(), 1430);
+    }
+
+    #[test]
+    fn the_device_follows_the_underlay() {
+        let node = node(&["172.245.0.0/24", "fd00:245::/64"], 1500);
+        let mut vxlan = Vxlan::new(&node, &options()).unwrap();
+        let mut underlay = node.underlay;
+        underlay.mtu = 9000;
+        underlay.addresses = vec!["192.168.32.7/24".parse().unwrap()];
+        vxlan.set_underlay(&underlay).unwrap();
+        let device = commands(&vxlan.node_objects()).swap_remove(0);
+        assert!(device.contains("mtu 8950") && device.contains("local 192.168.32.7"), "{device}");
+        let smaller = Underlay { mtu: 1300, ..underlay.clone() };
+        let error = vxlan.set_underlay(&smaller).unwrap_err().to_string();
+        assert!(error.contains("MTU of 1300 bytes"), "{error}");
+        let without = Underlay { addresses: Vec::new(), ..underlay };
+        let error = vxlan.set_underlay(&without).unwrap_err().to_string();
+        assert!(error.contains("no IPv4 address"), "{error}");
+        assert_eq!(commands(&vxlan.node_objects()).swap_remove(0), device);
     }
 
     #[test]

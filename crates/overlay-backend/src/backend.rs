@@ -3,8 +3,9 @@
 use std::fmt;
 
 use overlay_netlink::{IfName, Object};
+use overlay_wire::IpVersion;
 
-use crate::{BackendData, NodeId, Peer, PeerError};
+use crate::{BackendData, NodeId, Peer, PeerError, Underlay, UnderlayError};
 
 /// A way to carry the overlay's packets between nodes: a pure function from this node and a peer
 /// to kernel objects.
@@ -30,8 +31,26 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// What this node publishes for its peers.
     fn data(&self) -> BackendData;
 
-    /// The largest packet of the overlay in bytes: the MTU that containers should have.
+    /// The largest packet of the overlay in bytes, whichever peer it goes to: the MTU that containers
+    /// should have.
     fn mtu(&self) -> u32;
+
+    /// The largest packet in bytes, of this IP version, to the containers of a peer that this backend
+    /// reaches. [`mtu`](Self::mtu) unless overridden.
+    fn peer_mtu(&self, peer: &Peer, version: IpVersion) -> u32 {
+        let _ = (peer, version);
+        self.mtu()
+    }
+
+    /// Goes by this underlay from now on: what the other methods return follows from it. A backend
+    /// for which nothing does passes it over, as here.
+    ///
+    /// # Errors
+    /// [`UnderlayError`] when it cannot do with it; it goes on as before then.
+    fn set_underlay(&mut self, underlay: &Underlay) -> Result<(), UnderlayError> {
+        let _ = underlay;
+        Ok(())
+    }
 
     /// What has to know the peers besides the kernel, for backends whose packets the kernel does not carry
     /// by itself. `None` unless overridden.
@@ -73,6 +92,14 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn mtu(&self) -> u32 {
         (**self).mtu()
+    }
+
+    fn peer_mtu(&self, peer: &Peer, version: IpVersion) -> u32 {
+        (**self).peer_mtu(peer, version)
+    }
+
+    fn set_underlay(&mut self, underlay: &Underlay) -> Result<(), UnderlayError> {
+        (**self).set_underlay(underlay)
     }
 
     fn data_path(&self) -> Option<&dyn DataPath> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use overlay_netlink::{Error, Groups, Monitor, Namespace, Socket};
 
-use crate::{ReconcileError, Reconciler, Report, Trigger};
+use crate::{Backend, Network, ReconcileError, Reconciler, Report, Trigger};
 
 /// A socket, a monitor and a [`Trigger`]: reconciles at the start, whenever the kernel's state is
 /// changed by somebody else, after failures, and once in a while in any case.
@@ -18,6 +18,8 @@ pub struct Keeper {
     monitor: Monitor,
     trigger: Trigger,
     start: Instant,
+    /// The underlay of a network may have changed since it was followed.
+    underlay_changed: bool,
 }
 
 impl Keeper {
@@ -46,7 +48,7 @@ impl Keeper {
     /// whose time is counted from now.
     #[must_use]
     pub fn from_parts(socket: Socket, monitor: Monitor, trigger: Trigger) -> Self {
-        Self { socket, monitor, trigger, start: Instant::now() }
+        Self { socket, monitor, trigger, start: Instant::now(), underlay_changed: false }
     }
 
     /// How long until a pass is due if nothing happens: how long to wait at most until the next
@@ -79,6 +81,25 @@ impl Keeper {
         reconciler: &mut Reconciler,
         patience: Duration,
     ) -> Result<Option<Report>, ReconcileError> {
+        self.step_following::<Box<dyn Backend>>(&mut [], reconciler, patience)
+    }
+
+    /// As [`step`](Self::step), and follows the underlay of these networks, whose objects `reconciler`
+    /// has: when it changes, and at each look at the kernel, each goes by what is
+    /// [seen](Network::follow_underlay) before the pass is made. What cannot be seen is in the
+    /// [`Report`], and its network goes on with what was seen last.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Privileges
+    /// As [`step`](Self::step).
+    pub fn step_following<B: Backend>(
+        &mut self,
+        networks: &mut [Network<B>],
+        reconciler: &mut Reconciler,
+        patience: Duration,
+    ) -> Result<Option<Report>, ReconcileError> {
         let deadline = self.start.elapsed() + patience;
         loop {
             let now = self.start.elapsed();
@@ -89,17 +110,35 @@ impl Keeper {
                 return Ok(None);
             }
             let wait = self.trigger.wait(now).min(deadline - now);
-            if let Some(event) = self.monitor.next(Some(wait))?
-                && reconciler.is_news(&event)
-            {
+            let Some(event) = self.monitor.next(Some(wait))? else { continue };
+            let owner = reconciler.owner();
+            if networks.iter().any(|network| network.is_underlay_news(&event, owner)) {
+                self.underlay_changed = true;
+                // Which by itself is no reason to look at what is ours.
+                self.trigger.wanted(self.start.elapsed());
+            }
+            if reconciler.is_news(&event) {
                 reconciler.forget();
                 self.trigger.changed(self.start.elapsed());
             }
         }
-        let result = match self.trigger.begin(self.start.elapsed()) {
+        let look = self.trigger.begin(self.start.elapsed());
+        let underlay_changed = std::mem::take(&mut self.underlay_changed);
+        let mut unseen = Vec::new();
+        for network in networks {
+            let followed = match look || underlay_changed {
+                true => network.follow_underlay(&mut self.socket, reconciler),
+                false => network.follow_endpoints(&mut self.socket, reconciler),
+            };
+            unseen.extend(followed.err());
+        }
+        let mut result = match look {
             true => reconciler.reconcile(&mut self.socket),
             false => reconciler.push(&mut self.socket),
         };
+        if let Ok(report) = &mut result {
+            report.unseen = unseen;
+        }
         let converged = result.as_ref().is_ok_and(Report::is_converged);
         let progress = result.as_ref().is_ok_and(|report| report.writes() > 0);
         self.trigger.passed(self.start.elapsed(), converged, progress);

@@ -3,6 +3,7 @@
 
 mod backend;
 mod compare;
+mod cross_subnet;
 mod keeper;
 mod kernel;
 mod key;
@@ -17,6 +18,7 @@ mod trigger;
 mod underlay;
 
 pub use backend::{Backend, DataPath};
+pub use cross_subnet::{CrossSubnet, TunnelMode};
 pub use keeper::Keeper;
 pub use kernel::{Executed, Kernel};
 pub use memory::{Counters, Fault, Listing, MemoryKernel, Snapshot};

@@ -1,11 +1,13 @@
 //! One overlay network on this node: a backend and the peers that it reaches.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use overlay_netlink::{Change, Event, Scope, Socket};
+use overlay_wire::IpVersion;
 
-use crate::{Backend, Node, NodeId, Peer, PeerError, Reconciler};
+use crate::{Backend, Node, NodeId, Owner, Peer, PeerError, Reconciler, Underlay, UnderlayError};
 
 /// One overlay network on this node.
 ///
@@ -21,6 +23,8 @@ pub struct Network<B> {
     /// Who has which subnet, by its first address. They never overlap.
     subnets: BTreeMap<IpAddr, (IpNet, NodeId)>,
     endpoints: BTreeMap<IpAddr, NodeId>,
+    /// The endpoints to which the kernel was not asked the way yet.
+    unasked: BTreeSet<IpAddr>,
     /// Those who announce what cannot be.
     refused: BTreeMap<NodeId, (Peer, PeerError)>,
 }
@@ -46,6 +50,7 @@ impl<B: Backend> Network<B> {
             peers: HashMap::new(),
             subnets: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             refused: BTreeMap::new(),
         };
         let taken = reconciler.contains(&network.name);
@@ -85,6 +90,13 @@ impl<B: Backend> Network<B> {
         self.peers.values()
     }
 
+    /// The largest packet in bytes that reaches the containers of a peer, of this IP version; `None`
+    /// when the peer is not reached. At least [`Backend::mtu`].
+    #[must_use]
+    pub fn peer_mtu(&self, id: &NodeId, version: IpVersion) -> Option<u32> {
+        Some(self.backend.peer_mtu(self.peers.get(id)?, version))
+    }
+
     /// Reaches a peer, or follows what it announces anew. The peer that is this node itself, as
     /// snapshots of a store contain it, is passed over.
     ///
@@ -111,7 +123,7 @@ impl<B: Backend> Network<B> {
     }
 
     /// The peers that announce what cannot be, each with the reason. They are tried again whenever
-    /// another peer changes or goes.
+    /// another peer or the underlay changes, or a peer goes.
     pub fn refused(&self) -> impl Iterator<Item = (&Peer, &PeerError)> {
         self.refused.values().map(|(peer, error)| (peer, error))
     }
@@ -175,7 +187,9 @@ impl<B: Backend> Network<B> {
             self.subnets.insert(subnet.network(), (subnet.trunc(), peer.id.clone()));
         }
         for endpoint in &peer.endpoints {
-            self.endpoints.insert(*endpoint, peer.id.clone());
+            if self.endpoints.insert(*endpoint, peer.id.clone()).is_none() {
+                self.unasked.insert(*endpoint);
+            }
         }
         if let Some(data_path) = self.backend.data_path() {
             data_path.set_peer(&peer);
@@ -230,6 +244,118 @@ impl<B: Backend> Network<B> {
         self.refused.values().map(|(_, error)| error.clone()).collect()
     }
 
+    /// Goes by this underlay from now on: asks the backend anew what it takes to reach each peer.
+    /// What does not change by that is not touched, and what does is replaced.
+    ///
+    /// What a peer has that the backend cannot reach any more stays as it is: it is
+    /// [out of reach](Self::out_of_reach), which may pass.
+    ///
+    /// # Errors
+    /// [`UnderlayError`] when the backend cannot go by it; nothing is changed then.
+    pub fn set_underlay(
+        &mut self,
+        underlay: Underlay,
+        reconciler: &mut Reconciler,
+    ) -> Result<(), UnderlayError> {
+        self.backend.set_underlay(&underlay)?;
+        self.node.underlay = underlay;
+        // Who owns them has not changed.
+        let _ = reconciler.set(&self.own_group(), self.backend.node_objects());
+        for peer in self.peers.values() {
+            if let Ok(objects) = self.backend.peer_objects(peer) {
+                // Nor has it here.
+                let _ = reconciler.set(&self.group(&peer.id), objects);
+            }
+        }
+        self.retry_refused(reconciler);
+        Ok(())
+    }
+
+    /// The peers that the backend could reach when they came, and cannot in the underlay as it is now,
+    /// each with the reason. Asks the backend about all peers.
+    pub fn out_of_reach(&self) -> impl Iterator<Item = (&Peer, PeerError)> {
+        self.peers.values().filter_map(|peer| Some((peer, self.backend.peer_objects(peer).err()?)))
+    }
+
+    /// Looks at the underlay again, asks the kernel the way to each peer, and
+    /// [goes by](Self::set_underlay) what it says. Returns whether that is news; then the reconciler
+    /// has something to bring to the kernel.
+    ///
+    /// [`Keeper::step_following`](crate::Keeper::step_following) calls it when it may be news.
+    ///
+    /// # Errors
+    /// [`UnderlayError`] when it cannot be seen or the backend cannot go by it. Nothing is changed
+    /// then: what was seen last stays in force.
+    pub fn follow_underlay(
+        &mut self,
+        socket: &mut Socket,
+        reconciler: &mut Reconciler,
+    ) -> Result<bool, UnderlayError> {
+        let endpoints = self.endpoints.keys().chain(self.refused_endpoints()).copied();
+        let now = self.node.underlay.observe_again(socket, endpoints)?;
+        self.unasked.clear();
+        self.go_by(now, reconciler)
+    }
+
+    /// As [`follow_underlay`](Self::follow_underlay), but asks only the way to endpoints that came
+    /// since the last time. Costs nothing if none did.
+    ///
+    /// # Errors
+    /// As [`follow_underlay`](Self::follow_underlay).
+    pub fn follow_endpoints(
+        &mut self,
+        socket: &mut Socket,
+        reconciler: &mut Reconciler,
+    ) -> Result<bool, UnderlayError> {
+        if self.unasked.is_empty() {
+            return Ok(false);
+        }
+        let mut now = self.node.underlay.clone();
+        now.ask(socket, self.unasked.iter().copied())?;
+        self.unasked.clear();
+        self.go_by(now, reconciler)
+    }
+
+    fn go_by(&mut self, now: Underlay, reconciler: &mut Reconciler) -> Result<bool, UnderlayError> {
+        let is_news = now != self.node.underlay;
+        if is_news {
+            self.set_underlay(now, reconciler)?;
+        }
+        Ok(is_news)
+    }
+
+    /// Whether an event of a monitor may change how the underlay reaches a peer, or what
+    /// [`Underlay`] says of the device. What `owner` did is no news.
+    #[must_use]
+    pub fn is_underlay_news(&self, event: &Event, owner: Owner) -> bool {
+        let underlay = &self.node.underlay;
+        match event {
+            // The kernel does not tell of IPv4 routes that go with a device.
+            Event::Link(change, link) => {
+                let goes = *change == Change::Gone || link.up == Some(false);
+                link.name == underlay.dev || goes && !underlay.routed.is_empty()
+            }
+            Event::Route(_, route) => self.has_endpoint_in(&route.dst),
+            // Nor of those that go with an address or a nexthop object.
+            Event::Address(_, address) => {
+                address.scope != Scope::LINK && address.protocol != owner.protocol()
+            }
+            Event::Nexthop(_, nexthop) => nexthop.protocol != owner.protocol(),
+            Event::Rule(_, rule) => rule.protocol != owner.protocol(),
+            Event::Overrun => true,
+            _ => false,
+        }
+    }
+
+    fn has_endpoint_in(&self, net: &IpNet) -> bool {
+        let mut known = self.endpoints.range(net.network()..=net.broadcast());
+        known.next().is_some() || self.refused_endpoints().any(|address| net.contains(address))
+    }
+
+    fn refused_endpoints(&self) -> impl Iterator<Item = &IpAddr> {
+        self.refused.values().flat_map(|(peer, _)| &peer.endpoints)
+    }
+
     /// Wants nothing any more: the next pass removes all objects of this network.
     pub fn clear(mut self, reconciler: &mut Reconciler) {
         for id in self.peers.keys().cloned().collect::<Vec<_>>() {
@@ -255,6 +381,7 @@ impl<B: Backend> Network<B> {
         }
         for endpoint in &peer.endpoints {
             self.endpoints.remove(endpoint);
+            self.unasked.remove(endpoint);
         }
     }
 

@@ -118,9 +118,10 @@ pub enum RefusedReason {
     },
 }
 
-/// Everything that is to be done to make the kernel's state the wanted one, in order: stale devices
-/// go, devices come, then addresses come and go, then FDB entries, neighbours, nexthop objects, routes
-/// and rules come, each before what relies on it; what is stale goes in the opposite order.
+/// Everything that is to be done to make the kernel's state the wanted one, in order: where devices
+/// come, stale ones go before them; then addresses come and go, then FDB entries, neighbours, nexthop objects, routes
+/// and rules come, each before what relies on it; what is stale goes in the opposite order, and stale
+/// devices with it if none came.
 ///
 /// Prints as the iproute2 commands that do the same, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -148,9 +149,10 @@ impl Plan {
     /// Puts steps in order.
     pub(crate) fn ordered(steps: Vec<Step>, refused: Vec<Refused>) -> Self {
         const LAYERS: usize = Layer::COUNT;
-        // First come the devices that go: a new one may need what an old one holds.
+        let device_comes = Self::device_comes(&steps);
         let slot = |step: &Step| match (Layer::of(&step.object), step.verb == Verb::Delete) {
-            (Layer::Link, true) => 0,
+            // A new device may need what an old one holds.
+            (Layer::Link, true) if device_comes => 0,
             (Layer::Link, false) => 1,
             (Layer::Address, false) => 2,
             // The last address of a device takes neighbours and routes along: it goes before new
@@ -168,6 +170,12 @@ impl Plan {
             slot.extend(scattered(steps.len()).filter_map(|index| steps[index].take()));
         }
         Self { steps: slots.into_iter().flatten().collect(), refused }
+    }
+
+    /// Whether one of these steps makes a device. If none does, routes can leave a device that goes
+    /// before it does.
+    pub(crate) fn device_comes(steps: &[Step]) -> bool {
+        steps.iter().any(|step| step.is_link() && step.verb == Verb::Add)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod nexthops;
 mod observe;
+mod reliance;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -13,12 +14,14 @@ use overlay_netlink::{
 };
 
 use self::nexthops::NexthopIds;
+use self::reliance::Reliance;
 use crate::compare::{Fit, fit};
 use crate::kernel::Kernel;
 use crate::key::{Key, any_device};
 use crate::owner::Owner;
 use crate::plan::{Plan, Reason, Refused, RefusedReason, Step};
 use crate::table::{Entry, Slot, Table};
+use crate::underlay::UnderlayError;
 
 /// How often a pass over the kernel may change something before the rest is left to the next one.
 /// Two are enough unless somebody else is busy in the same place.
@@ -244,7 +247,7 @@ impl Reconciler {
     pub fn plan(&mut self) -> Result<Plan, NotReady> {
         self.plan_is_possible()?;
         let pending = self.table.pending();
-        Ok(self.plan_for(&pending))
+        Ok(self.plan_for(&pending, &[]))
     }
 
     fn plan_is_possible(&self) -> Result<(), NotReady> {
@@ -260,9 +263,11 @@ impl Reconciler {
         Ok(())
     }
 
-    /// What is to be done about these places.
-    fn plan_for(&self, pending: &[Slot]) -> Plan {
+    /// What is to be done about the places that are pending, while nothing is done about those that
+    /// are stuck.
+    fn plan_for(&self, pending: &[Slot], stuck: &[Slot]) -> Plan {
         let mut planner = Planner::new(self);
+        planner.staying.extend(stuck);
         // Devices first: what hangs on them depends on what becomes of them.
         let is_link = |slot: &&Slot| {
             self.table.at(**slot).is_some_and(|entry| matches!(entry.key, Key::Link(_)))
@@ -273,6 +278,7 @@ impl Reconciler {
         for slot in pending.iter().filter(|slot| !is_link(slot)) {
             planner.object(*slot);
         }
+        keep_relied_on(&self.table, &mut planner.steps, &planner.staying);
         planner.replay_lost();
         planner.finish()
     }
@@ -289,14 +295,18 @@ impl Reconciler {
         // What the kernel takes along with a device or an address is known only after a new look.
         let again = plan.steps.iter().any(Step::has_consequences);
         let mut report = Report { refused: plan.refused, rounds: 1, ..Report::default() };
-        let links = plan.steps.iter().take_while(|step| step.is_link()).count();
-        let mut steps = plan.steps;
-        let rest = steps.split_off(links);
-        for (part, has_links) in [(steps, true), (rest, false)] {
+        let mut links = plan.steps;
+        let mut others = links.split_off(links.iter().take_while(|step| step.is_link()).count());
+        let mut removals = others.split_off(removals_apart(&others));
+        let mut undone = Vec::new();
+        for (part, has_links) in [(&mut links, true), (&mut others, false), (&mut removals, false)]
+        {
+            keep_relied_on(&self.table, part, &undone);
+            let part = std::mem::take(part);
             if part.is_empty() {
                 continue;
             }
-            let executed = self.execute(kernel, part, &mut report);
+            let executed = self.execute(kernel, part, &mut report, &mut undone);
             if executed.is_ok() && has_links {
                 self.index_links(kernel)?;
             }
@@ -358,7 +368,7 @@ impl Reconciler {
         let pending = self.table.pending();
         let (stuck, fresh): (Vec<Slot>, Vec<Slot>) =
             pending.into_iter().partition(|slot| self.table.is_stuck(*slot));
-        let plan = self.plan_for(&fresh);
+        let plan = self.plan_for(&fresh, &stuck);
         if plan.steps.iter().any(Step::has_consequences) {
             return self.reconcile(kernel);
         }
@@ -372,11 +382,13 @@ impl Reconciler {
         Ok(report)
     }
 
+    /// Carries out steps. The places of those that fail are added to `undone`.
     fn execute(
         &mut self,
         kernel: &mut impl Kernel,
         steps: Vec<Step>,
         report: &mut Report,
+        undone: &mut Vec<Slot>,
     ) -> Result<(), Error> {
         let indexes = &self.indexes;
         // A device that is not there fails its steps before they are sent.
@@ -396,9 +408,12 @@ impl Reconciler {
                 None => sendable.push(step),
                 // It went with its device.
                 Some(_) if step.verb == Verb::Delete => note(&mut self.table, &step, None),
-                // Once per device is enough to say.
-                Some(dev) if report.failed.iter().any(|failure| failure.is_of(dev)) => {}
                 Some(dev) => {
+                    undone.extend(step.slot);
+                    // Once per device is enough to say.
+                    if report.failed.iter().any(|failure| failure.is_of(dev)) {
+                        continue;
+                    }
                     let error = Error::refused(step.to_string(), ENODEV);
                     report.failed.push(Failure { step, error, device: Some(dev) });
                 }
@@ -425,10 +440,11 @@ impl Reconciler {
             let error = errors.next_if(|(at, _)| *at == index).map(|(_, error)| error);
             match error {
                 // The refusal of the nexthop object says it.
-                Some(_) if is_through(&step.object, &without_nexthop) => {}
+                Some(_) if is_through(&step.object, &without_nexthop) => undone.extend(step.slot),
                 // What is to go and is not there has gone.
                 Some(error) if !(step.verb == Verb::Delete && error.is_not_found()) => {
                     self.table.refuse(&Key::of(&step.object));
+                    undone.extend(step.slot);
                     report.failed.push(Failure { step, error, device: None });
                 }
                 _ => {
@@ -466,6 +482,26 @@ impl Reconciler {
         self.names = self.indexes.iter().map(|(name, index)| (*index, *name)).collect();
         Ok(())
     }
+}
+
+/// Takes the removals of objects out of `steps` by which those in the places `undone` still lead.
+fn keep_relied_on(table: &Table, steps: &mut Vec<Step>, undone: &[Slot]) {
+    if !undone.is_empty() {
+        let reliance = Reliance::of(table, undone.iter().copied());
+        steps.retain(|step| step.verb != Verb::Delete || !reliance.covers(&step.object));
+    }
+}
+
+/// Where in a plan the removals begin that depend on the outcome of what comes before: on whether
+/// routes have left for another way. There are none if no route is led another way.
+fn removals_apart(steps: &[Step]) -> usize {
+    let is_led_away = |step: &Step| {
+        step.verb == Verb::Replace && matches!(*step.object, Object::Route(_) | Object::Nexthop(_))
+    };
+    if !steps.iter().any(is_led_away) {
+        return steps.len();
+    }
+    steps.iter().rposition(|step| step.verb != Verb::Delete).map_or(0, |last| last + 1)
 }
 
 /// Whether it is a route by way of one of these nexthop objects.
@@ -508,6 +544,8 @@ struct Planner<'r> {
     readdressed: HashSet<IfName>,
     /// Devices that are missing and not ours to make.
     missing: HashSet<IfName>,
+    /// What is not as wanted and stays so for now.
+    staying: Vec<Slot>,
 }
 
 impl<'r> Planner<'r> {
@@ -519,6 +557,7 @@ impl<'r> Planner<'r> {
             blocked: HashSet::new(),
             readdressed: HashSet::new(),
             missing: HashSet::new(),
+            staying: Vec::new(),
         }
     }
 
@@ -589,9 +628,11 @@ impl<'r> Planner<'r> {
         };
         let blocked = &mut |dev| self.blocked.contains(&dev);
         if !self.blocked.is_empty() && hangs(&self.reconciler.table, wanted, blocked) {
+            self.staying.push(slot);
             return;
         }
         if let Some(dev) = self.absent_device(wanted) {
+            self.staying.push(slot);
             // Once per device is enough to say.
             if self.missing.insert(dev) {
                 self.refuse(wanted, RefusedReason::NoDevice { name: dev });
@@ -648,16 +689,23 @@ impl<'r> Planner<'r> {
                 _ => None,
             })
             .collect();
-        let is_lost = |object: &Object<IfName>| match object {
+        let is_readdressed = |object: &Object<IfName>| matches!(object, Object::Neighbour(Neighbour { dev, .. }) if self.readdressed.contains(dev));
+        let is_taken_along = |object: &Object<IfName>| match object {
             Object::Link(_) => false,
-            Object::Neighbour(Neighbour { dev, .. }) if self.readdressed.contains(dev) => true,
             Object::Route(Route { via: Via::Nexthop(id), .. }) => nexthops.contains(id),
             object => on_removed(object),
         };
-        let lost: Vec<(Slot, &Entry)> =
-            seen().filter(|(.., object)| is_lost(object)).map(|(slot, e, _)| (slot, e)).collect();
+        // Devices that go last take along only what is stale: the rest has been led away by then.
+        let first = Plan::device_comes(&self.steps);
+        let lost: Vec<(Slot, &Entry)> = seen()
+            .filter(|(.., object)| is_readdressed(object) || first && is_taken_along(object))
+            .map(|(slot, entry, _)| (slot, entry))
+            .collect();
         let slots: HashSet<Slot> = lost.iter().map(|(slot, _)| *slot).collect();
-        self.steps.retain(|step| step.slot.is_none_or(|slot| !slots.contains(&slot)));
+        self.steps.retain(|step| {
+            let goes_along = step.verb == Verb::Delete && is_taken_along(&step.object);
+            !goes_along && step.slot.is_none_or(|slot| !slots.contains(&slot))
+        });
         for (slot, entry) in lost {
             if let Some(wanted) = &entry.wanted
                 && !hangs(table, wanted, &mut |dev| self.blocked.contains(&dev))
@@ -756,13 +804,19 @@ pub struct Report {
     pub failed: Vec<Failure>,
     /// What was left alone, and why.
     pub refused: Vec<Refused>,
+    /// Why underlays could not be looked at by
+    /// [`Keeper::step_following`](crate::Keeper::step_following).
+    pub unseen: Vec<UnderlayError>,
 }
 
 impl Report {
     /// Whether the kernel's state is the desired one.
     #[must_use]
     pub const fn is_converged(&self) -> bool {
-        self.failed.is_empty() && self.refused.is_empty() && !self.unsettled
+        self.failed.is_empty()
+            && self.refused.is_empty()
+            && self.unseen.is_empty()
+            && !self.unsettled
     }
 
     /// How many objects were made, altered and removed.
@@ -791,6 +845,9 @@ impl fmt::Display for Report {
         }
         if !self.refused.is_empty() {
             write!(f, ", {} refused", self.refused.len())?;
+        }
+        if !self.unseen.is_empty() {
+            write!(f, ", {} underlays unseen", self.unseen.len())?;
         }
         Ok(())
     }

@@ -246,6 +246,7 @@ fn network(label: &str, reconciler: &mut Reconciler) -> Result<Network<Direct>, 
         mtu: 1500,
         addresses: vec![net("192.168.32.245/24")],
         on_link: vec![net("192.168.32.0/24")],
+        routed: Default::default(),
     };
     let node = Node { id: "me".into(), subnets: vec![net("10.0.0.0/24")], underlay };
     Network::new(label, node, Direct::default(), reconciler)
