@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
-use overlay_backend::{Backend, BackendData, Node, Peer, PeerError, UnderlayError};
-use overlay_netlink::{Address, Encap, Hop, IfName, Link, LinkKind, Object, Route};
+use overlay_backend::{
+    Backend, BackendData, DataPath, Node, NodeId, Peer, PeerError, UnderlayError,
+};
+use overlay_netlink::{Address, Bridge, Encap, Hop, IfName, Link, LinkKind, Object, Route};
 use overlay_wire::{Encapsulation, IpVersion};
 
 use crate::device::{self, Carrier};
 use crate::options::{Form, IpIpOptions, PointToPoint};
+use crate::table::{Entry, Table};
 
 /// What the backend is called, as in Flannel's `Backend.Type`.
 const NAME: &str = "ipip";
@@ -24,6 +28,13 @@ pub struct IpIp {
     /// The names of the devices that are for all peers.
     names: BTreeMap<Carrier, IfName>,
     form: Form,
+    /// The underlay device.
+    parent: IfName,
+    /// The subnets that live here.
+    subnets: Vec<IpNet>,
+    programs: IfName,
+    /// The peers, for programs.
+    table: Arc<Table>,
 }
 
 impl IpIp {
@@ -62,7 +73,42 @@ impl IpIp {
             (Carrier::Ip6tnl, options.ip6tnl),
         ]
         .map(|(carrier, name)| (carrier, name.unwrap_or_else(|| carrier.default_name())));
-        Ok(Self { ends, addresses, names: names.into(), form: options.form.clone() })
+        Ok(Self {
+            ends,
+            addresses,
+            names: names.into(),
+            form: options.form.clone(),
+            parent: dev,
+            subnets: node.subnets.iter().map(IpNet::trunc).collect(),
+            programs: options.ebpf.unwrap_or_else(programs_name),
+            table: Arc::default(),
+        })
+    }
+
+    /// Whether it was set up for [`Programs`](crate::Programs).
+    #[must_use]
+    pub fn is_by_programs(&self) -> bool {
+        self.form == Form::Programs
+    }
+
+    pub(crate) const fn programs_device(&self) -> IfName {
+        self.programs
+    }
+
+    pub(crate) const fn parent(&self) -> IfName {
+        self.parent
+    }
+
+    pub(crate) fn locals(&self) -> impl Iterator<Item = IpAddr> {
+        self.ends.iter().map(|(local, _)| *local)
+    }
+
+    pub(crate) fn subnets(&self) -> &[IpNet] {
+        &self.subnets
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
     }
 
     /// This node's end in an underlay of this family, if it has one.
@@ -128,6 +174,29 @@ impl IpIp {
         Ok(objects)
     }
 
+    /// The routes to a peer over the device whose packets programs take over.
+    fn by_programs(&self, peer: &Peer) -> Result<Vec<Object<IfName>>, PeerError> {
+        let routes = self.entries(peer)?.into_iter().map(|entry| {
+            let route = Route::to(entry.subnet).hop(Hop::dev(self.programs));
+            Object::from(route)
+        });
+        Ok(routes.collect())
+    }
+
+    /// What programs have to know of a peer.
+    fn entries(&self, peer: &Peer) -> Result<Vec<Entry>, PeerError> {
+        let mut entries = Vec::new();
+        for inner in self.carried() {
+            if peer.subnets(inner).next().is_none() {
+                continue;
+            }
+            let Ends { remote, mtu, .. } = self.ends_to(peer, inner)?;
+            let entry = |subnet| Entry { subnet, endpoint: remote, mtu };
+            entries.extend(peer.subnets(inner).map(entry));
+        }
+        Ok(entries)
+    }
+
     /// The tunnel to a peer alone, and the routes by way of its far end.
     fn point_to_point(
         &self,
@@ -162,8 +231,18 @@ impl Backend for IpIp {
     /// In multipoint form the devices that peers may be reached by, and on each a `/32` or `/128` of each family that it
     /// carries: the base address of the node's first subnet, which no container can have.
     fn node_objects(&self) -> Vec<Object<IfName>> {
-        if self.form != Form::Multipoint {
-            return Vec::new();
+        match self.form {
+            Form::Multipoint => {}
+            Form::Programs => {
+                let bridge = LinkKind::Bridge(Bridge::default());
+                let link = Link::new(self.programs, bridge).mtu(self.mtu()).arp(false).up();
+                let address = |net: &IpNet| Address::new(*net, self.programs).nodad().into();
+                return [link.into()]
+                    .into_iter()
+                    .chain(self.addresses.iter().map(address))
+                    .collect();
+            }
+            Form::PointToPoint(_) => return Vec::new(),
         }
         let mut devices = BTreeMap::new();
         let mut addresses = Vec::new();
@@ -183,6 +262,7 @@ impl Backend for IpIp {
     fn peer_objects(&self, peer: &Peer) -> Result<Vec<Object<IfName>>, PeerError> {
         match &self.form {
             Form::Multipoint => self.multipoint(peer),
+            Form::Programs => self.by_programs(peer),
             Form::PointToPoint(tunnels) => {
                 let tunnel = tunnels
                     .get(&peer.id)
@@ -202,6 +282,25 @@ impl Backend for IpIp {
     fn mtu(&self) -> u32 {
         self.ends.iter().map(|(_, mtu)| *mtu).min().unwrap_or_default()
     }
+
+    fn data_path(&self) -> Option<&dyn DataPath> {
+        self.is_by_programs().then_some(self)
+    }
+}
+
+impl DataPath for IpIp {
+    fn set_peer(&self, peer: &Peer) {
+        // One that cannot be reached has no objects either.
+        self.table.set(&peer.id, self.entries(peer).unwrap_or_default());
+    }
+
+    fn remove_peer(&self, id: &NodeId) {
+        self.table.remove(id);
+    }
+}
+
+fn programs_name() -> IfName {
+    IfName::new("overlay.ebpf").expect("at most 14 bytes, and none that is forbidden")
 }
 
 /// A tunnel's ends in the underlay.

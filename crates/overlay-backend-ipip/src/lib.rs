@@ -4,6 +4,9 @@
 mod backend;
 mod device;
 mod options;
+mod programs;
+mod table;
 
 pub use crate::backend::IpIp;
 pub use crate::options::{Form, IpIpOptions, PointToPoint};
+pub use crate::programs::{Programs, ProgramsError, ProgramsState};

@@ -25,6 +25,8 @@ pub struct IpIpOptions {
     pub sit: Option<IfName>,
     /// The name of the device for either in IPv6: `overlay.ip6tnl` unless set.
     pub ip6tnl: Option<IfName>,
+    /// The name of the device whose packets programs take over: `overlay.ebpf` unless set.
+    pub ebpf: Option<IfName>,
 }
 
 impl IpIpOptions {
@@ -63,13 +65,27 @@ impl IpIpOptions {
         self
     }
 
+    /// The same network with a device of this name for packets that programs take over.
+    #[must_use]
+    pub const fn ebpf(mut self, name: IfName) -> Self {
+        self.ebpf = Some(name);
+        self
+    }
+
+    /// The same network carried by [`Programs`](crate::Programs), for kernels without devices for it.
+    #[must_use]
+    pub fn programs(mut self) -> Self {
+        self.form = Form::Programs;
+        self
+    }
+
     /// The same network with a tunnel to `peer` alone, and with no tunnel that is for all peers. Call it once for each
     /// peer.
     #[must_use]
     pub fn point_to_point(mut self, peer: impl Into<NodeId>, tunnel: PointToPoint) -> Self {
         let mut tunnels = match self.form {
-            Form::Multipoint => BTreeMap::new(),
             Form::PointToPoint(tunnels) => tunnels,
+            Form::Multipoint | Form::Programs => BTreeMap::new(),
         };
         tunnels.insert(peer.into(), tunnel);
         self.form = Form::PointToPoint(tunnels);
@@ -86,6 +102,7 @@ impl Default for IpIpOptions {
             ipip: None,
             sit: None,
             ip6tnl: None,
+            ebpf: None,
         }
     }
 }
@@ -96,6 +113,8 @@ impl Default for IpIpOptions {
 pub enum Form {
     /// One device for all peers: the routes say who is at the far end.
     Multipoint,
+    /// One device for all peers, made of a bridge without ports whose packets [`Programs`](crate::Programs) take over.
+    Programs,
     /// A device for each peer, as written here. A peer that is not here is refused.
     PointToPoint(BTreeMap<NodeId, PointToPoint>),
 }

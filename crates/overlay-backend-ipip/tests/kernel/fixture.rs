@@ -8,8 +8,8 @@ use overlay_backend::{
     BackendData, Network, Node, Owner, Peer, PeerError, Reconciler, Report, Underlay,
 };
 use overlay_backend_ipip::{IpIp, IpIpOptions};
-use overlay_lab::{Host, PingRequest, Result, Snapshot, Switch, connect, ping};
-use overlay_netlink::{IfName, Link, LinkFilter, LinkKind, Object, Protocol, Socket, Tunnel};
+use overlay_lab::{Host, PingRequest, Result, Switch, connect, ping};
+use overlay_netlink::{IfName, Socket};
 use overlay_wire::IpVersion;
 
 pub(crate) const ETH0: &str = "eth0";
@@ -24,19 +24,6 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 
 pub(crate) fn name(text: &str) -> IfName {
     IfName::new(text).expect("a name")
-}
-
-/// Whether the kernel has the devices that the case needs; says so if not.
-pub(crate) fn has_tunnels(case: &str) -> std::result::Result<bool, String> {
-    let text = |error: overlay_lab::Error| error.to_string();
-    let mut socket = Host::new("probe").and_then(|host| host.socket()).map_err(text)?;
-    let tunnel = || Box::new(Tunnel::<IfName>::new());
-    for kind in [LinkKind::Ipip(tunnel()), LinkKind::Sit(tunnel()), LinkKind::Ip6tnl(tunnel())] {
-        if let Err(error) = socket.probe(&kind) {
-            return overlay_lab::cannot_run(case, kind.name(), &error.to_string()).map(|()| false);
-        }
-    }
-    Ok(true)
 }
 
 /// A node with a container: 10.244.N.0/24 and fd00:244:N::/64 live here.
@@ -108,38 +95,6 @@ impl Spot {
         let output = run(&self.host, line);
         assert!(output.is_ok(), "{line}: {output:?}");
     }
-
-    /// What is there and was not made by us.
-    pub(crate) fn foreign(&self) -> Snapshot {
-        foreign(&self.host.settled().expect("a snapshot"))
-    }
-}
-
-/// The part of a snapshot that is not of the default owner, nor on a device that is.
-fn foreign(snapshot: &Snapshot) -> Snapshot {
-    let owner = Owner::default();
-    let ours: Vec<IfName> = snapshot
-        .objects()
-        .iter()
-        .filter_map(|object| match object {
-            Object::Link(link) if link.alias.as_ref() == Some(&owner.alias()) => Some(link.name),
-            _ => None,
-        })
-        .collect();
-    let is_ours = |protocol: Protocol| protocol == owner.protocol();
-    snapshot.only(|object| {
-        let marked = match object {
-            Object::Link(link) => ours.contains(&link.name),
-            Object::Address(o) => is_ours(o.protocol),
-            Object::Nexthop(o) => is_ours(o.protocol),
-            Object::Route(o) => is_ours(o.protocol),
-            _ => false,
-        };
-        let hangs = object
-            .try_map_dev(&mut |dev: IfName| if ours.contains(&dev) { Err(()) } else { Ok(dev) })
-            .is_err();
-        !marked && !hangs
-    })
 }
 
 /// Runs a command in a host and gives its output.
@@ -251,10 +206,4 @@ pub(crate) fn text(host: &Host) -> String {
     ["ip -d link", "ip addr", "ip route", "ip -6 route", "ip nexthop"]
         .map(|line| format!("$ {line}\n{}", run(host, line).unwrap_or_else(|error| error)))
         .join("\n")
-}
-
-pub(crate) fn link(host: &Host, device: &str) -> Option<Link> {
-    let links: Vec<Link> =
-        host.socket().expect("a socket").list(&LinkFilter::default()).expect("links");
-    links.into_iter().find(|link| link.name == name(device))
 }

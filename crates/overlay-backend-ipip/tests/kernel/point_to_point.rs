@@ -5,7 +5,8 @@ use overlay_backend_ipip::{IpIpOptions, PointToPoint};
 use overlay_netlink::LinkKind;
 use overlay_wire::IpVersion::{self, V4, V6};
 
-use crate::fixture::{Site, Spot, ip, link, name, net, reach, site};
+use crate::fixture::{Site, Spot, ip, name, net, reach, site};
+use crate::repair::link;
 use crate::traffic::only;
 use crate::{Case, Outcome};
 

@@ -3,11 +3,11 @@
 use ipnet::IpNet;
 use overlay_backend::{Network, Owner, Reconciler, RefusedReason};
 use overlay_backend_ipip::{IpIp, IpIpOptions};
-use overlay_lab::Snapshot;
-use overlay_netlink::Object;
+use overlay_lab::{Host, Snapshot};
+use overlay_netlink::{IfName, Link, LinkFilter, Object, Protocol};
 use overlay_wire::IpVersion;
 
-use crate::fixture::{Site, Spot, ip, join, link, name, net, reach, site};
+use crate::fixture::{Site, Spot, ip, join, name, net, reach, site};
 use crate::{Case, Outcome};
 
 pub(crate) const CASES: [Case; 11] = [
@@ -169,7 +169,7 @@ fn same_ends() -> Outcome {
     let Site { a, b, .. } = &site()?;
     a.ip("ip link add theirs type ipip local 192.168.32.1");
     a.ip("ip link add theirs6 type ip6tnl external");
-    let before = a.foreign();
+    let before = foreign(&a.host);
     let mut program = a.program(&IpIpOptions::default(), b.peer());
     let report = program.reconcile();
     for device in ["overlay.ipip", "overlay.ip6tnl"] {
@@ -177,7 +177,7 @@ fn same_ends() -> Outcome {
         let failure = failure.unwrap_or_default();
         assert!(failure.contains("File exists") && failure.contains("another tunnel"), "{failure}");
     }
-    same(&before, &a.foreign());
+    same(&before, &foreign(&a.host));
     a.ip("ip link del theirs");
     a.ip("ip link del theirs6");
     program.converge();
@@ -187,7 +187,7 @@ fn same_ends() -> Outcome {
 fn same_name() -> Outcome {
     let Site { a, b, .. } = &site()?;
     a.ip("ip link add overlay.ipip type ipip local 192.168.32.1 remote 192.168.32.2");
-    let before = a.foreign();
+    let before = foreign(&a.host);
     let mut program = a.program(&IpIpOptions::default(), b.peer());
     let report = program.reconcile();
     let [refused] = &report.refused[..] else { panic!("{report:?}") };
@@ -196,7 +196,7 @@ fn same_name() -> Outcome {
         RefusedReason::ForeignDevice { name: device, .. } if device == name("overlay.ipip")
     );
     assert!(is_it, "{refused}");
-    same(&before, &a.foreign());
+    same(&before, &foreign(&a.host));
     a.ip("ip link del overlay.ipip");
     program.converge();
     Ok(())
@@ -219,4 +219,42 @@ fn cleared() -> Outcome {
     assert!(report.is_converged(), "{report:?}");
     same(&before, &a.host.settled()?);
     Ok(())
+}
+
+/// What is there and was not made by us.
+fn foreign(host: &Host) -> Snapshot {
+    others(&host.settled().expect("a snapshot"))
+}
+
+/// The part of a snapshot that is not of the default owner, nor on a device that is.
+fn others(snapshot: &Snapshot) -> Snapshot {
+    let owner = Owner::default();
+    let ours: Vec<IfName> = snapshot
+        .objects()
+        .iter()
+        .filter_map(|object| match object {
+            Object::Link(link) if link.alias.as_ref() == Some(&owner.alias()) => Some(link.name),
+            _ => None,
+        })
+        .collect();
+    let is_ours = |protocol: Protocol| protocol == owner.protocol();
+    snapshot.only(|object| {
+        let marked = match object {
+            Object::Link(link) => ours.contains(&link.name),
+            Object::Address(o) => is_ours(o.protocol),
+            Object::Nexthop(o) => is_ours(o.protocol),
+            Object::Route(o) => is_ours(o.protocol),
+            _ => false,
+        };
+        let hangs = object
+            .try_map_dev(&mut |dev: IfName| if ours.contains(&dev) { Err(()) } else { Ok(dev) })
+            .is_err();
+        !marked && !hangs
+    })
+}
+
+pub(crate) fn link(host: &Host, device: &str) -> Option<Link> {
+    let links: Vec<Link> =
+        host.socket().expect("a socket").list(&LinkFilter::default()).expect("links");
+    links.into_iter().find(|link| link.name == name(device))
 }
