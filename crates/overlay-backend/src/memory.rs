@@ -19,8 +19,8 @@ mod vxlan;
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_netlink::{
-    Address, Batch, Error, Fdb, IfName, Ifindex, KernelError, Link, Neighbour, Nexthop, Protocol,
-    Request, Route, Rule,
+    Address, Batch, Error, Fdb, IfName, Ifindex, KernelError, Link, MissingKind, Neighbour,
+    Nexthop, Object, Protocol, Request, Route, Rule,
 };
 
 use self::failure::What;
@@ -205,6 +205,13 @@ impl MemoryKernel {
             Ok(object) => object.command(request.verb),
             Err(()) => request.to_string(),
         };
+        if let Object::Link(link) = &request.object
+            && self.state.absent_kinds.contains(link.kind.name())
+            && refusal.errno == EOPNOTSUPP.errno
+            && let Some(missing) = MissingKind::of(&link.kind, command.clone())
+        {
+            return Error::from(Box::new(missing));
+        }
         let mut error = KernelError::new(command, refusal.errno);
         error.message = refusal.message.map(str::to_owned);
         Error::from(Box::new(error))

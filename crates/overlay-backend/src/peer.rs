@@ -228,6 +228,14 @@ pub enum PeerError {
         /// The backend.
         backend: &'static str,
     },
+    /// The backend has a tunnel for each peer, and none for this one.
+    #[error("{peer} has no tunnel, and {backend} is told of one for each peer")]
+    NoTunnel {
+        /// The peer.
+        peer: NodeId,
+        /// The backend.
+        backend: &'static str,
+    },
     /// What the peer publishes is not what the backend understands.
     #[error("{peer} publishes data that {backend} does not understand: {reason}")]
     BadData {

@@ -5,6 +5,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::{DeviceRef, LinkKind};
+
 /// An error of a netlink operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,6 +14,10 @@ pub enum Error {
     /// The kernel refused one request.
     #[error(transparent)]
     Kernel(#[from] Box<KernelError>),
+
+    /// The running kernel cannot make devices of a kind.
+    #[error(transparent)]
+    MissingKind(#[from] Box<MissingKind>),
 
     /// The request cannot be put into a message: it contradicts itself, or netlink has no way to
     /// say it. Nothing was sent.
@@ -86,8 +92,20 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Kernel(error) => Some(error.errno),
+            Self::MissingKind(_) => Some(Errno::OPNOTSUPP.raw_os_error()),
             Self::Io { source, .. } | Self::Namespace { source, .. } => source.raw_os_error(),
             _ => None,
+        }
+    }
+
+    /// The same error; where it says that the kernel does not know `kind`, with what it takes to have it.
+    pub(crate) fn of_kind<D: DeviceRef>(self, kind: Option<&LinkKind<D>>) -> Self {
+        match (self, kind) {
+            (Self::Kernel(error), Some(kind)) if error.is_unknown_kind() => {
+                let missing = MissingKind::of(kind, error.command.clone());
+                missing.map_or(Self::Kernel(error), |missing| Box::new(missing).into())
+            }
+            (error, _) => error,
         }
     }
 
@@ -151,6 +169,44 @@ impl KernelError {
     pub const fn new(command: String, errno: i32) -> Self {
         Self { command, errno, message: None, offset: None }
     }
+
+    /// Whether the kernel knows no devices of the kind that was asked for.
+    pub(crate) fn is_unknown_kind(&self) -> bool {
+        let said =
+            self.message.as_deref().is_none_or(|text| text.starts_with("Unknown device type"));
+        self.errno == Errno::OPNOTSUPP.raw_os_error() && said
+    }
+
+    pub(crate) fn is_permission(&self) -> bool {
+        [Errno::PERM, Errno::ACCESS].iter().any(|e| e.raw_os_error() == self.errno)
+    }
+}
+
+/// The running kernel lacks a kind of devices, and what it takes to have it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{command}: the running kernel has no {kind} devices: it was built without {option}, or its module {module}.ko is not \
+     there to be loaded"
+)]
+#[non_exhaustive]
+pub struct MissingKind {
+    /// What was asked, as the iproute2 command that asks the same.
+    pub command: String,
+    /// The kind, as `ip link` calls it.
+    pub kind: String,
+    /// The option that kernels with it are built with: `CONFIG_NET_IPIP`.
+    pub option: &'static str,
+    /// The module that it may be in: `ipip`, which is the file `ipip.ko`.
+    pub module: &'static str,
+}
+
+impl MissingKind {
+    /// The lack of `kind`, which `command` needs; `None` for a kind of which the module is not known here.
+    #[must_use]
+    pub fn of<D: DeviceRef>(kind: &LinkKind<D>, command: String) -> Option<Self> {
+        let (option, module) = kind.kernel_option()?;
+        Some(Self { command, kind: kind.name().to_owned(), option, module })
+    }
 }
 
 impl fmt::Display for KernelError {
@@ -161,7 +217,7 @@ impl fmt::Display for KernelError {
         if let Some(message) = &self.message {
             write!(f, ": {}", message.trim_end_matches('.'))?;
         }
-        if [Errno::PERM, Errno::ACCESS].iter().any(|e| e.raw_os_error() == self.errno) {
+        if self.is_permission() {
             f.write_str(
                 ": CAP_NET_ADMIN is needed in the user namespace that owns this network namespace",
             )?;
@@ -193,6 +249,18 @@ mod tests {
             error.to_string(),
             "ip link add vtep245 type vxlan id 1: Operation not supported (os error 95): Unknown device type"
         );
+    }
+
+    #[test]
+    fn a_missing_kind_says_what_it_takes() {
+        let kind = LinkKind::<crate::Ifindex>::Ip6tnl(Box::default());
+        let missing = MissingKind::of(&kind, "ip link add dev x type ip6tnl".to_owned()).unwrap();
+        let error = Error::from(Box::new(missing));
+        assert!(error.is_unsupported() && !error.is_permission());
+        let text = error.to_string();
+        assert!(text.contains("CONFIG_IPV6_TUNNEL") && text.contains("ip6_tunnel.ko"), "{text}");
+        let kind = LinkKind::<crate::Ifindex>::Other("nonesuch".to_owned());
+        assert_eq!(MissingKind::of(&kind, String::new()), None);
     }
 
     #[test]

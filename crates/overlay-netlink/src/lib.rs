@@ -35,11 +35,12 @@ pub use address::{Address, AddressFilter};
 pub use async_monitor::AsyncMonitor;
 pub use batch::{Batch, Outcome, scattered};
 pub use device::{DeviceRef, IfName, Ifindex, InvalidIfName};
-pub use error::{Error, KernelError};
+pub use error::{Error, KernelError, MissingKind};
 pub use fdb::{Fdb, FdbFilter};
 pub use hop::{Encap, Hop};
 pub use link::{
-    Bridge, Df, Gre, Link, LinkFilter, LinkKind, LinkNamespace, Tunnel, TunnelMode, VethPeer, Vxlan,
+    Bridge, Df, EncapLimit, Gre, Link, LinkFilter, LinkKind, LinkNamespace, Tunnel, TunnelMode,
+    VethPeer, Vxlan,
 };
 pub use monitor::{Change, Event, Groups, Miss, Monitor};
 pub use namespace::Namespace;

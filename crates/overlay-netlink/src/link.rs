@@ -5,8 +5,9 @@
 //! so that one which this version cannot read costs only itself and not the device.
 
 mod kind;
+mod probe;
 
-pub use kind::{Bridge, Df, Gre, LinkKind, Tunnel, TunnelMode, VethPeer, Vxlan};
+pub use kind::{Bridge, Df, EncapLimit, Gre, LinkKind, Tunnel, TunnelMode, VethPeer, Vxlan};
 
 use std::fmt;
 use std::process;

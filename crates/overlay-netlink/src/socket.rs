@@ -17,7 +17,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-pub(crate) use self::describe::describe;
+pub(crate) use self::describe::{describe, link_kind};
 pub(crate) use self::reply::{Cut, Messages, Refusal};
 use crate::batch::Message;
 use crate::codec::{self, Encoder, rtm};
@@ -248,7 +248,9 @@ impl Socket {
             let command = describe(&batch.bytes[start..end], |dev| {
                 *names.entry(dev).or_insert_with(|| self.name_of(dev))
             });
-            outcome.errors.insert(request, refusal.into_error(command));
+            let kind = link_kind(&batch.bytes[start..end]);
+            let error = refusal.into_error(command).of_kind(kind.as_ref());
+            outcome.errors.insert(request, error);
         }
         Ok(outcome)
     }

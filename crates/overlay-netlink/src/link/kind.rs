@@ -7,7 +7,7 @@ use netlink_packet_core::{NlasIterator, ParseableParametrized};
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::link::{
     BridgeStpState, GreIOFlags, InfoBridge, InfoData, InfoGre, InfoGre6, InfoIpTunnel, InfoKind,
-    InfoVeth, InfoVxlan, LinkInfo, LinkMessage, VxlanDf,
+    InfoVeth, InfoVxlan, Ip6TunnelFlags, LinkInfo, LinkMessage, VxlanDf,
 };
 use overlay_wire::{MacAddr, Vni};
 
@@ -243,6 +243,25 @@ impl TunnelMode {
     }
 }
 
+/// What an ip6tnl device writes about further encapsulation (RFC 2473, section 4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EncapLimit {
+    /// Nothing.
+    Off,
+    /// How often a packet may be encapsulated again: 8 bytes in a destination options header.
+    At(u8),
+}
+
+impl Display for EncapLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Off => f.write_str("none"),
+            Self::At(limit) => limit.fmt(f),
+        }
+    }
+}
+
 /// Attributes of an IP tunnel: ipip, sit or ip6tnl (`IFLA_IPTUN_*` in `linux/if_tunnel.h`). `None`
 /// and `false` leave a setting to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -262,8 +281,8 @@ pub struct Tunnel<D = Ifindex> {
     pub tos: Option<u8>,
     /// Whether outer IPv4 packets have Don't Fragment set.
     pub pmtudisc: Option<bool>,
-    /// ip6tnl: how often a packet may be encapsulated again (RFC 2473, section 4.1.1).
-    pub encap_limit: Option<u8>,
+    /// ip6tnl: the limit of further encapsulation. The kernel writes one of zero unless told not to.
+    pub encap_limit: Option<EncapLimit>,
     /// Mark of outer packets.
     pub fwmark: Option<u32>,
     /// Flow-based.
@@ -837,7 +856,7 @@ impl<D: DeviceRef> Tunnel<D> {
 }
 
 /// What the kernel takes for an outer IPv6 header where nothing is said, while iproute2 asks for 64 hops and a limit of 4.
-fn over_ipv6_words(words: &mut Words, ttl: Option<u8>, encap_limit: Option<u8>) {
+fn over_ipv6_words(words: &mut Words, ttl: Option<u8>, encap_limit: Option<EncapLimit>) {
     if ttl.is_none() {
         words.flag("ttl inherit");
     }
@@ -868,7 +887,10 @@ impl Tunnel {
             self.ttl.map(InfoIpTunnel::Ttl),
             self.tos.map(InfoIpTunnel::Tos),
             self.pmtudisc.map(InfoIpTunnel::PMtuDisc),
-            self.encap_limit.map(InfoIpTunnel::EncapLimit),
+            self.encap_limit.map(|limit| match limit {
+                EncapLimit::Off => InfoIpTunnel::Ipv6Flags(Ip6TunnelFlags::IgnEncapLimit),
+                EncapLimit::At(limit) => InfoIpTunnel::EncapLimit(limit),
+            }),
             self.fwmark.map(InfoIpTunnel::FwMark),
             self.external.then_some(InfoIpTunnel::CollectMetadata),
         ]
@@ -879,6 +901,7 @@ impl Tunnel {
 
     fn decode(data: &[u8], kind: &InfoKind) -> Self {
         let mut tunnel = Self::new();
+        let mut limited = true;
         for nla in NlasIterator::new(data).flatten() {
             let Ok(attribute) = InfoIpTunnel::parse_with_param(&nla, kind.clone()) else {
                 continue;
@@ -893,11 +916,20 @@ impl Tunnel {
                 InfoIpTunnel::Ttl(ttl) => tunnel.ttl = Some(ttl),
                 InfoIpTunnel::Tos(tos) => tunnel.tos = Some(tos),
                 InfoIpTunnel::PMtuDisc(on) => tunnel.pmtudisc = Some(on),
-                InfoIpTunnel::EncapLimit(limit) => tunnel.encap_limit = Some(limit),
+                InfoIpTunnel::EncapLimit(limit) => {
+                    tunnel.encap_limit = Some(EncapLimit::At(limit));
+                }
+                InfoIpTunnel::Ipv6Flags(flags) => {
+                    limited = !flags.contains(Ip6TunnelFlags::IgnEncapLimit);
+                }
                 InfoIpTunnel::FwMark(mark) => tunnel.fwmark = Some(mark),
                 InfoIpTunnel::CollectMetadata => tunnel.external = true,
                 _ => {}
             }
+        }
+        // A limit is reported even where it is not written.
+        if !limited {
+            tunnel.encap_limit = Some(EncapLimit::Off);
         }
         tunnel
     }

@@ -10,8 +10,8 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE}
 use crate::codec::{self, HEADER_LEN, rtm};
 use crate::object::sealed::Decode;
 use crate::{
-    Address, BpfFilter, Clsact, DeviceRef, Fdb, IfName, Ifindex, Link, Neighbour, Nexthop, Object,
-    Route, Rule, Verb,
+    Address, BpfFilter, Clsact, DeviceRef, Fdb, IfName, Ifindex, Link, LinkKind, Neighbour,
+    Nexthop, Object, Route, Rule, Verb,
 };
 
 /// A device by its name, or by its number where the name is not known.
@@ -66,6 +66,14 @@ pub(crate) fn describe(message: &[u8], mut name: impl FnMut(Ifindex) -> Option<I
         Some(Err(never)) => match never {},
         None => format!("netlink request of type {kind}"),
     }
+}
+
+/// The kind of the device that a request is to make.
+pub(crate) fn link_kind(message: &[u8]) -> Option<LinkKind> {
+    if codec::u16_at(message, 4) != Some(rtm::NEWLINK) {
+        return None;
+    }
+    Link::decode(message.get(HEADER_LEN..)?).map(|link| link.kind)
 }
 
 fn decode(kind: u16, body: &[u8]) -> Option<Object> {

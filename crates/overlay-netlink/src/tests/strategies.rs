@@ -9,9 +9,9 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::{
-    Address, Bridge, Df, Encap, Fdb, Gre, Hop, IfName, Ifindex, Link, LinkKind, Neighbour,
-    NeighbourFlags, NeighbourState, Nexthop, NexthopId, NexthopTarget, Protocol, Route, RouteKind,
-    Rule, RuleAction, Scope, Tunnel, TunnelMode, Via, Vxlan, WeightedHop, table,
+    Address, Bridge, Df, Encap, EncapLimit, Fdb, Gre, Hop, IfName, Ifindex, Link, LinkKind,
+    Neighbour, NeighbourFlags, NeighbourState, Nexthop, NexthopId, NexthopTarget, Protocol, Route,
+    RouteKind, Rule, RuleAction, Scope, Tunnel, TunnelMode, Via, Vxlan, WeightedHop, table,
 };
 
 pub(super) fn version() -> impl Strategy<Value = IpVersion> {
@@ -299,7 +299,8 @@ fn vxlan() -> impl Strategy<Value = Vxlan> {
 fn tunnel(version: IpVersion) -> impl Strategy<Value = Box<Tunnel>> {
     let mode = prop_oneof![Just(TunnelMode::Any), Just(TunnelMode::Ipv4), Just(TunnelMode::Ipv6)];
     let ends = (of(specific(version)), of(specific(version)), of(dev()));
-    let outer = (of(any::<u8>()), of(any::<u8>()), of(any::<bool>()), of(any::<u8>()));
+    let limit = prop_oneof![Just(EncapLimit::Off), any::<u8>().prop_map(EncapLimit::At)];
+    let outer = (of(any::<u8>()), of(any::<u8>()), of(any::<bool>()), of(limit));
     (of(mode), ends, outer, of(any::<u32>()), any::<bool>()).prop_map(
         |(mode, (local, remote, dev), (ttl, tos, pmtudisc, encap_limit), fwmark, external)| {
             Box::new(Tunnel {

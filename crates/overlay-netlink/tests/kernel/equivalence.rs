@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use overlay_netlink::{
-    Address, Bridge, Df, Encap, Fdb, Gre, Hop, IfName, Ifindex, Link, LinkKind, LinkNamespace,
-    Neighbour, NeighbourFlags, NeighbourState, Nexthop, NexthopId, Protocol, Request, Route,
-    RouteKind, Rule, RuleAction, Scope, Socket, Tunnel, TunnelMode, Verb, VethPeer, Vxlan,
-    WeightedHop,
+    Address, Bridge, Df, Encap, EncapLimit, Fdb, Gre, Hop, IfName, Ifindex, Link, LinkKind,
+    LinkNamespace, Neighbour, NeighbourFlags, NeighbourState, Nexthop, NexthopId, Protocol,
+    Request, Route, RouteKind, Rule, RuleAction, Scope, Socket, Tunnel, TunnelMode, Verb, VethPeer,
+    Vxlan, WeightedHop,
 };
 use overlay_wire::{IpVersion, MacAddr, Vni};
 
@@ -305,13 +305,18 @@ fn tunnel_devices() -> Outcome {
         LinkKind::Ip6tnl(tunnel(&|t| {
             ends6(t);
             t.mode = Some(TunnelMode::Any);
-            t.encap_limit = Some(3);
+            t.encap_limit = Some(EncapLimit::At(3));
         })),
         LinkKind::Ip6tnl(tunnel(&|t| {
             ends6(t);
             t.mode = Some(TunnelMode::Ipv4);
             t.ttl = Some(5);
         })),
+        LinkKind::Ip6tnl(tunnel(&|t| {
+            ends6(t);
+            t.encap_limit = Some(EncapLimit::Off);
+        })),
+        LinkKind::Ip6tnl(tunnel(&|t| t.external = true)),
         gre(false, &|g| {
             g.local = Some(ip("10.0.0.1"));
             g.remote = Some(ip("10.0.0.9"));
