@@ -8,6 +8,7 @@ use overlay_backend::{
     Backend, Keeper, Network, Node, Owner, Peer, PeerError, Reconciler, Underlay, UnderlayError,
 };
 use overlay_backend_host_gw::HostGw;
+use overlay_backend_ipip::{IpIp, IpIpOptions};
 use overlay_backend_udp::{Counters, FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
 use overlay_netlink::{IfName, Protocol, Socket};
@@ -22,14 +23,21 @@ pub enum Kind {
     Vxlan,
     /// Routes.
     HostGw,
+    /// The kernel's IP-in-IP devices.
+    Ipip,
     /// IP in UDP.
     Udp(FastPath),
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 4] =
-        [Self::Vxlan, Self::HostGw, Self::Udp(FastPath::Off), Self::Udp(FastPath::Required)];
+    pub const ALL: [Self; 5] = [
+        Self::HostGw,
+        Self::Ipip,
+        Self::Vxlan,
+        Self::Udp(FastPath::Off),
+        Self::Udp(FastPath::Required),
+    ];
 
     /// Its name in tables.
     #[must_use]
@@ -37,6 +45,7 @@ impl Kind {
         match self {
             Self::Vxlan => "vxlan",
             Self::HostGw => "host-gw",
+            Self::Ipip => "ipip",
             Self::Udp(FastPath::Off) => "udp/user",
             Self::Udp(_) => "udp/ebpf",
         }
@@ -51,6 +60,15 @@ impl Kind {
     ) -> anyhow::Result<Result<Method, UnderlayError>> {
         Ok(match self {
             Self::HostGw => Ok(Method::Kernel(Box::new(HostGw::new(node)))),
+            Self::Ipip => {
+                let device = device_name("tun", machine, version)?;
+                let options = IpIpOptions::default().underlays([version]).carries([version]);
+                let options = match version {
+                    IpVersion::V4 => options.ipip(device),
+                    IpVersion::V6 => options.ip6tnl(device),
+                };
+                IpIp::new(node, &options).map(|ipip| Method::Kernel(Box::new(ipip)))
+            }
             Self::Vxlan => {
                 let device = device_name("vtep", machine, version)?;
                 let options = VxlanOptions::default().underlay(version).device(device);
@@ -259,8 +277,7 @@ impl End {
     }
 }
 
-/// A name with the machine's number in the manner of the article, which calls its VXLAN devices `vtep245` and `vtep246`,
-/// and one for its twin.
+/// A name with the machine's number in the manner of the article, which calls its devices `tun245` and `vtep245`, and one for its twin.
 fn device_name(prefix: &str, machine: &Machine, version: IpVersion) -> anyhow::Result<IfName> {
     let name = match version {
         IpVersion::V4 => format!("{prefix}{}", machine.addresses.number),

@@ -68,3 +68,23 @@ impl From<Announced> for Peer {
 pub(crate) const fn version(ipv6: bool) -> IpVersion {
     if ipv6 { IpVersion::V6 } else { IpVersion::V4 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_arrives_as_it_was_announced() {
+        let data = BackendData::of(IpVersion::V4, serde_json::json!({ "VNI": 1 }));
+        let peer = Peer {
+            id: "vm1".into(),
+            subnets: vec!["172.245.0.0/24".parse().unwrap(), "fd00:245::/64".parse().unwrap()],
+            endpoints: vec!["192.168.32.245".parse().unwrap()],
+            data,
+        };
+        let text =
+            serde_json::to_string(&Command::Plan(vec![Announced::from(peer.clone())])).unwrap();
+        let Command::Plan(peers) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        assert_eq!(peers.into_iter().map(Peer::from).collect::<Vec<_>>(), [peer]);
+    }
+}

@@ -58,6 +58,7 @@ const INTERRUPTED: i32 = 130;
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backends {
     HostGw,
+    Ipip,
     Vxlan,
     Udp,
     All,
@@ -65,12 +66,12 @@ enum Backends {
 
 impl Backends {
     fn kinds(self) -> Vec<Kind> {
-        const UDP: [Kind; 2] = [Kind::Udp(FastPath::Off), Kind::Udp(FastPath::Required)];
         match self {
             Self::HostGw => vec![Kind::HostGw],
+            Self::Ipip => vec![Kind::Ipip],
             Self::Vxlan => vec![Kind::Vxlan],
-            Self::Udp => UDP.to_vec(),
-            Self::All => [&[Kind::HostGw, Kind::Vxlan], &UDP[..]].concat(),
+            Self::Udp => vec![Kind::Udp(FastPath::Off), Kind::Udp(FastPath::Required)],
+            Self::All => Kind::ALL.to_vec(),
         }
     }
 }

@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(1800);
 
 /// What Debian's kernel has as modules.
-const MODULES: [&str; 6] = ["bridge", "cls_bpf", "sch_ingress", "tun", "veth", "vxlan"];
+const MODULES: [&str; 8] =
+    ["bridge", "cls_bpf", "ip6_tunnel", "ipip", "sch_ingress", "tun", "veth", "vxlan"];
 
 /// Boots both machines, which hang on one cable, and reports about twice a second how long it takes.
 pub(crate) fn boot(waiting: impl Fn(Duration)) -> anyhow::Result<[Vm; 2]> {
@@ -31,7 +32,11 @@ pub(crate) fn boot(waiting: impl Fn(Duration)) -> anyhow::Result<[Vm; 2]> {
     let options = |name, number: u16, plug| {
         // The local bit is set, the rest is free.
         let [high, low] = number.to_be_bytes();
-        VmOptions::new(name).modules(MODULES).nic(MacAddr([0x52, 0x54, 0, 0, high, low]), plug)
+        VmOptions::new(name)
+            .modules(MODULES)
+            // Or every container would have tunnels that nobody asked for.
+            .kernel_argument("fb_tunnels=initns")
+            .nic(MacAddr([0x52, 0x54, 0, 0, high, low]), plug)
     };
     let [one, other] = NUMBERS;
     let options = [options("vm1", one, left), options("vm2", other, right)];

@@ -71,7 +71,7 @@ impl Row {
             return format!("not possible: {reason}");
         }
         let mut lines = self.lines.clone();
-        lines.extend(self.wire.iter().map(|packet| format!("vm1 eth0: {}", packet.text)));
+        lines.extend(self.wire.iter().map(captured));
         lines.extend(self.mtu.map(|mtu| format!("path MTU {mtu} bytes")));
         lines.join("\n")
     }
@@ -90,6 +90,12 @@ impl Row {
             self.mtu.map_or_else(dash, |mtu| mtu.to_string()),
         ]
     }
+}
+
+/// A packet as the article shows it: at the time tcpdump said of an IPv4 packet in another which protocol that is.
+fn captured(Seen { text, headers }: &Seen) -> String {
+    let note = if headers.starts_with("IPv4/IPv4/") { " (ipip-proto-4)" } else { "" };
+    format!("vm1 eth0: {text}{note}")
 }
 
 /// Everything that was found.
@@ -152,5 +158,43 @@ impl Report {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pings(sent: u32, received: u32) -> Pings {
+        Pings { sent, received, ..Pings::default() }
+    }
+
+    fn row(sent: u32, received: u32) -> Row {
+        let mut row = Row::new("vxlan", IpVersion::V4);
+        row.add_ping("ns245", [172, 246, 0, 2].into(), pings(sent, received));
+        row
+    }
+
+    #[test]
+    fn a_report_is_good_if_something_was_shown_and_no_ping_lost() {
+        let no = || Row::unsupported("ipip", IpVersion::V4, "no module".to_owned());
+        let ok = |rows: Vec<Row>| {
+            let mut report = Report::new("6.1".to_owned(), 1.0);
+            rows.into_iter().for_each(|row| report.push(row));
+            report.is_ok()
+        };
+        assert!(ok(vec![row(5, 5), no()]));
+        assert!(!ok(vec![row(5, 5), row(5, 4)]));
+        assert!(!ok(vec![row(0, 0)]));
+        assert!(!ok(vec![no()]));
+        assert!(!ok(Vec::new()));
+    }
+
+    #[test]
+    fn an_ipv4_packet_in_another_is_marked_as_in_the_article() {
+        let seen = |headers: &str| Seen { text: "IP".to_owned(), headers: headers.to_owned() };
+        assert_eq!(captured(&seen("IPv4/IPv4/ICMP")), "vm1 eth0: IP (ipip-proto-4)");
+        assert_eq!(captured(&seen("IPv4/ICMP")), "vm1 eth0: IP");
+        assert_eq!(captured(&seen("IPv6/IPv6/ICMPv6")), "vm1 eth0: IP");
     }
 }
