@@ -24,7 +24,7 @@ pub enum Kind {
     /// Routes.
     HostGw,
     /// The kernel's IP-in-IP devices.
-    Ipip,
+    IpIp,
     /// IP in UDP.
     Udp(FastPath),
 }
@@ -33,7 +33,7 @@ impl Kind {
     /// All there are.
     pub const ALL: [Self; 5] = [
         Self::HostGw,
-        Self::Ipip,
+        Self::IpIp,
         Self::Vxlan,
         Self::Udp(FastPath::Off),
         Self::Udp(FastPath::Required),
@@ -45,7 +45,7 @@ impl Kind {
         match self {
             Self::Vxlan => "vxlan",
             Self::HostGw => "host-gw",
-            Self::Ipip => "ipip",
+            Self::IpIp => "ipip",
             Self::Udp(FastPath::Off) => "udp/user",
             Self::Udp(_) => "udp/ebpf",
         }
@@ -60,7 +60,7 @@ impl Kind {
     ) -> anyhow::Result<Result<Method, UnderlayError>> {
         Ok(match self {
             Self::HostGw => Ok(Method::Kernel(Box::new(HostGw::new(node)))),
-            Self::Ipip => {
+            Self::IpIp => {
                 let device = device_name("tun", machine, version)?;
                 let options = IpIpOptions::default().underlays([version]).carries([version]);
                 let options = match version {

@@ -65,7 +65,8 @@ impl Joined {
         if let Err(reason) = self.introduce()? {
             return Ok(Err(reason));
         }
-        self.each(End::apply)
+        let elsewhere = "`cargo run --release --example two-vm` brings a kernel of its own";
+        Ok(self.each(End::apply)?.map_err(|reason| format!("{reason}; {elsewhere}")))
     }
 
     /// Who carries the packets and what they have carried, a line for each host that has a forwarder.

@@ -67,6 +67,7 @@ const INTERRUPTED: u8 = 130;
 enum Backends {
     Vxlan,
     HostGw,
+    Ipip,
     Udp,
     All,
 }
@@ -94,8 +95,9 @@ impl Options {
         match self.backend {
             Backends::Vxlan => vec![Kind::Vxlan],
             Backends::HostGw => vec![Kind::HostGw],
+            Backends::Ipip => vec![Kind::IpIp],
             Backends::Udp => udp.to_vec(),
-            Backends::All => [&[Kind::Vxlan, Kind::HostGw], udp].concat(),
+            Backends::All => [&[Kind::Vxlan, Kind::HostGw, Kind::IpIp], udp].concat(),
         }
     }
 

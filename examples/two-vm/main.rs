@@ -68,7 +68,7 @@ impl Backends {
     fn kinds(self) -> Vec<Kind> {
         match self {
             Self::HostGw => vec![Kind::HostGw],
-            Self::Ipip => vec![Kind::Ipip],
+            Self::Ipip => vec![Kind::IpIp],
             Self::Vxlan => vec![Kind::Vxlan],
             Self::Udp => vec![Kind::Udp(FastPath::Off), Kind::Udp(FastPath::Required)],
             Self::All => Kind::ALL.to_vec(),

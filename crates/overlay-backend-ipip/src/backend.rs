@@ -75,7 +75,7 @@ impl IpIp {
         self.addresses.iter().map(|net| IpVersion::of(net.addr()))
     }
 
-    fn name(&self, carrier: Carrier) -> IfName {
+    fn device(&self, carrier: Carrier) -> IfName {
         self.names.get(&carrier).copied().unwrap_or_else(|| carrier.default_name())
     }
 
@@ -86,13 +86,10 @@ impl IpIp {
             let (local, mtu) = self.end(outer)?;
             Some(Ends { local, remote: peer.endpoint(outer)?, mtu })
         });
-        ends.next().ok_or_else(|| PeerError::NoEndpoint {
-            peer: peer.id.clone(),
-            version: self
-                .end(inner)
-                .or(self.ends.first().copied())
-                .map_or(inner, |(local, _)| IpVersion::of(local)),
-            backend: NAME,
+        ends.next().ok_or_else(|| {
+            let here = |version: &IpVersion| self.end(*version).is_some();
+            let version = std::iter::once(inner).chain(IpVersion::ALL).find(here).unwrap_or(inner);
+            PeerError::NoEndpoint { peer: peer.id.clone(), version, backend: NAME }
         })
     }
 
@@ -105,7 +102,7 @@ impl IpIp {
             }
             let Ends { local, remote, .. } = self.ends_to(peer, inner)?;
             let carrier = Carrier::of(inner, IpVersion::of(remote));
-            let dev = self.name(carrier);
+            let dev = self.device(carrier);
             let hop = match (carrier, remote) {
                 (Carrier::Sit, IpAddr::V4(remote)) => {
                     Hop::onlink(device::v4_compatible(remote), dev)
@@ -173,7 +170,7 @@ impl Backend for IpIp {
         for (local, mtu) in self.ends.iter().copied() {
             for net in &self.addresses {
                 let carrier = Carrier::of(IpVersion::of(net.addr()), IpVersion::of(local));
-                let dev = self.name(carrier);
+                let dev = self.device(carrier);
                 devices.entry(carrier).or_insert_with(|| link(dev, carrier.multipoint(local), mtu));
                 addresses.push(Address::new(*net, dev).nodad().into());
             }
@@ -229,4 +226,213 @@ fn overlaps_6to4(subnet: &IpNet) -> bool {
     let IpNet::V6(subnet) = subnet else { return false };
     Ipv6Net::new(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16)
         .is_ok_and(|prefix| prefix.contains(subnet) || subnet.contains(&prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overlay_backend::{MemoryKernel, Network, Owner, Reconciler, Underlay};
+    use overlay_netlink::{Error, Verb};
+
+    const BOTH: [&str; 2] = ["192.168.32.245/24", "fd00:32::245/64"];
+    const PEER: [&str; 2] = ["192.168.32.246", "fd00:32::246"];
+
+    fn node(subnets: &[&str], addresses: &[&str]) -> Node {
+        Node {
+            id: "vm1".into(),
+            subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(),
+            underlay: Underlay {
+                dev: IfName::new("eth0").unwrap(),
+                mtu: 1500,
+                addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
+                on_link: Vec::new(),
+            },
+        }
+    }
+
+    fn dual(addresses: &[&str]) -> Node {
+        node(&["172.245.0.0/24", "fd00:245::/64"], addresses)
+    }
+
+    fn peer(endpoints: &[&str]) -> Peer {
+        Peer {
+            id: "vm2".into(),
+            subnets: vec!["172.246.0.0/24".parse().unwrap(), "fd00:246::/64".parse().unwrap()],
+            endpoints: endpoints.iter().map(|address| address.parse().unwrap()).collect(),
+            data: BackendData::default(),
+        }
+    }
+
+    fn backend(node: &Node) -> IpIp {
+        IpIp::new(node, &IpIpOptions::default()).unwrap()
+    }
+
+    fn commands(objects: &[Object<IfName>]) -> Vec<String> {
+        objects.iter().map(|object| object.command(Verb::Add)).collect()
+    }
+
+    #[test]
+    fn ipv4_in_ipv4_is_one_device_and_a_route_by_way_of_the_peer() {
+        let backend = backend(&node(&["172.245.0.0/24"], &BOTH[..1]));
+        assert_eq!(
+            commands(&backend.node_objects()),
+            [
+                "ip link add dev overlay.ipip mtu 1480 up type ipip mode ipip local 192.168.32.245 \
+                 ttl inherit nopmtudisc",
+                "ip addr add 172.245.0.0/32 dev overlay.ipip",
+            ]
+        );
+        assert_eq!(
+            commands(&backend.peer_objects(&peer(&PEER)).unwrap()),
+            ["ip route add 172.246.0.0/24 via 192.168.32.246 dev overlay.ipip onlink"]
+        );
+        assert_eq!((backend.name(), backend.mtu()), ("ipip", 1480));
+    }
+
+    #[test]
+    fn ipv6_in_ipv4_goes_by_way_of_the_ipv4_compatible_address() {
+        let backend = backend(&node(&["fd00:245::/64"], &BOTH[..1]));
+        assert_eq!(
+            commands(&backend.node_objects()),
+            [
+                "ip link add dev overlay.sit mtu 1480 up type sit mode ip6ip local 192.168.32.245 \
+                 ttl inherit pmtudisc",
+                "ip addr add fd00:245::/128 dev overlay.sit nodad",
+            ]
+        );
+        assert_eq!(
+            commands(&backend.peer_objects(&peer(&PEER)).unwrap()),
+            ["ip -6 route add fd00:246::/64 via ::c0a8:20f6 dev overlay.sit onlink"]
+        );
+    }
+
+    #[test]
+    fn over_ipv6_one_device_carries_both_and_the_routes_say_to_whom() {
+        let backend = backend(&dual(&BOTH[1..]));
+        assert_eq!(
+            commands(&backend.node_objects()),
+            [
+                "ip link add dev overlay.ip6tnl mtu 1460 up type ip6tnl mode any ttl inherit external \
+                 encaplimit 0",
+                "ip addr add 172.245.0.0/32 dev overlay.ip6tnl",
+                "ip addr add fd00:245::/128 dev overlay.ip6tnl nodad",
+            ]
+        );
+        assert_eq!(
+            commands(&backend.peer_objects(&peer(&PEER)).unwrap()),
+            [
+                "ip route add 172.246.0.0/24 encap ip6 id 0 dst fd00:32::246 src fd00:32::245 dev \
+                 overlay.ip6tnl scope global",
+                "ip -6 route add fd00:246::/64 encap ip6 id 0 dst fd00:32::246 src fd00:32::245 dev \
+                 overlay.ip6tnl",
+            ]
+        );
+        assert_eq!(backend.mtu(), 1460);
+    }
+
+    #[test]
+    fn each_family_takes_its_own_where_both_ends_have_it_and_the_other_otherwise() {
+        let devices = |here: &[&str], there: &[&str]| -> Vec<String> {
+            let objects = backend(&dual(here)).peer_objects(&peer(there)).unwrap();
+            let dev = |object: &Object<IfName>| match object {
+                Object::Route(Route { via: overlay_netlink::Via::Hop(hop), .. }) => {
+                    hop.dev.unwrap().to_string()
+                }
+                _ => panic!("{object:?}"),
+            };
+            objects.iter().map(dev).collect()
+        };
+        assert_eq!(devices(&BOTH, &PEER), ["overlay.ipip", "overlay.ip6tnl"]);
+        assert_eq!(devices(&BOTH, &PEER[..1]), ["overlay.ipip", "overlay.sit"]);
+        assert_eq!(devices(&BOTH, &PEER[1..]), ["overlay.ip6tnl", "overlay.ip6tnl"]);
+        assert_eq!(devices(&BOTH[..1], &PEER), ["overlay.ipip", "overlay.sit"]);
+        assert_eq!(devices(&BOTH[1..], &PEER), ["overlay.ip6tnl", "overlay.ip6tnl"]);
+        let error = backend(&dual(&BOTH[..1])).peer_objects(&peer(&PEER[1..])).unwrap_err();
+        assert!(error.to_string().contains("no IPv4 endpoint"), "{error}");
+    }
+
+    #[test]
+    fn all_devices_together_have_every_address_of_a_family_that_they_carry() {
+        let commands = commands(&backend(&dual(&BOTH)).node_objects());
+        let devices = commands.iter().filter(|line| line.starts_with("ip link")).count();
+        assert_eq!((devices, commands.len()), (3, 7), "{commands:#?}");
+        assert_eq!(backend(&dual(&BOTH)).mtu(), 1460);
+    }
+
+    #[test]
+    fn a_tunnel_of_its_own_is_that_of_the_article() {
+        let tun245 = PointToPoint::new(IfName::new("tun245").unwrap()).transfer(
+            "172.245.1.1/30".parse::<IpNet>().unwrap(),
+            "172.245.1.2".parse::<IpAddr>().unwrap(),
+        );
+        let options = IpIpOptions::default().point_to_point("vm2", tun245);
+        let backend = IpIp::new(&node(&["172.245.0.0/24"], &BOTH), &options).unwrap();
+        assert_eq!(commands(&backend.node_objects()), [""; 0]);
+        assert_eq!(
+            commands(&backend.peer_objects(&peer(&PEER)).unwrap()),
+            [
+                "ip link add dev tun245 mtu 1480 up type ipip mode ipip remote 192.168.32.246 \
+                 local 192.168.32.245 ttl inherit nopmtudisc",
+                "ip addr add 172.245.1.1/30 dev tun245",
+                "ip route add 172.246.0.0/24 via 172.245.1.2 dev tun245",
+            ]
+        );
+        let other = Peer { id: "vm3".into(), ..peer(&PEER) };
+        let error = backend.peer_objects(&other).unwrap_err();
+        assert!(matches!(error, PeerError::NoTunnel { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_tunnel_of_its_own_is_of_the_kind_that_carries_what_the_peer_has() {
+        let link = |subnets: &[&str], addresses: &[&str]| {
+            let tunnel = PointToPoint::new(IfName::new("tun245").unwrap());
+            let options = IpIpOptions::default().point_to_point("vm2", tunnel);
+            let backend = IpIp::new(&node(subnets, addresses), &options).unwrap();
+            let objects = commands(&backend.peer_objects(&peer(&PEER)).unwrap());
+            let (_, kind) = objects[0].split_once(" type ").unwrap();
+            kind.split_once(" remote ").unwrap().0.to_owned()
+        };
+        let (v4, v6) = ("172.245.0.0/24", "fd00:245::/64");
+        assert_eq!(link(&[v4], &BOTH), "ipip mode ipip");
+        assert_eq!(link(&[v6], &BOTH[..1]), "sit mode ip6ip");
+        assert_eq!(link(&[v4, v6], &BOTH), "sit mode any");
+        assert_eq!(link(&[v6], &BOTH), "ip6tnl mode any");
+        assert_eq!(link(&[v4], &BOTH[1..]), "ip6tnl mode any");
+    }
+
+    #[test]
+    fn an_underlay_that_will_not_do_is_refused() {
+        let error = |node: &Node| {
+            IpIp::new(node, &IpIpOptions::default()).map(drop).unwrap_err().to_string()
+        };
+        assert!(error(&dual(&[])).contains("no IPv4 address"));
+        let mut narrow = dual(&BOTH);
+        narrow.underlay.mtu = 1300;
+        assert!(error(&narrow).contains("MTU of 1300 bytes"));
+        narrow.subnets.truncate(1);
+        assert!(IpIp::new(&narrow, &IpIpOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn what_sit_devices_send_elsewhere_is_refused() {
+        let sixto4 = Peer { subnets: vec!["2002:a00:1::/48".parse().unwrap()], ..peer(&PEER) };
+        let error = backend(&dual(&BOTH[..1])).peer_objects(&sixto4).unwrap_err();
+        assert!(error.to_string().contains("6to4"), "{error}");
+        assert!(backend(&dual(&BOTH)).peer_objects(&sixto4).is_ok());
+    }
+
+    #[test]
+    fn a_kernel_without_the_device_says_what_it_lacks() {
+        let node = node(&["172.245.0.0/24"], &BOTH[..1]);
+        let mut reconciler = Reconciler::new(Owner::default());
+        let backend = backend(&node);
+        let mut network = Network::new("overlay", node, backend, &mut reconciler).unwrap();
+        assert!(network.set_peers([peer(&PEER)], &mut reconciler).is_empty());
+        let mut kernel = MemoryKernel::new().without_kind("ipip");
+        let report = reconciler.reconcile(&mut kernel).unwrap();
+        let [failure] = &report.failed[..] else { panic!("{report:?}") };
+        assert!(matches!(failure.error, Error::MissingKind(_)), "{failure}");
+        let text = failure.to_string();
+        assert!(text.contains("CONFIG_NET_IPIP") && text.contains("ipip.ko"), "{text}");
+    }
 }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use overlay_netlink::{
-    Error, Event, IfName, Ifindex, Link, Neighbour, NexthopId, Object, Request, Route, Verb, Via,
+    Error, Event, IfName, Ifindex, Link, LinkKind, Neighbour, NexthopId, Object, Request, Route,
+    Verb, Via,
 };
 
 use self::nexthops::NexthopIds;
@@ -712,6 +713,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
         let hint = match &*self.step.object {
+            Object::Link(link) if is_tunnel(&link.kind) && self.error.is_exists() => {
+                ": another tunnel that is not ours has the same ends; it was left alone"
+            }
             Object::Route(_) if self.error.is_exists() => {
                 ": a route that is not ours is in the way; it was left alone"
             }
@@ -724,6 +728,11 @@ impl fmt::Display for Failure {
         f.write_str(hint)?;
         Ok(())
     }
+}
+
+/// Whether the kernel tells devices of the kind apart by their ends.
+const fn is_tunnel(kind: &LinkKind<IfName>) -> bool {
+    matches!(kind, LinkKind::Ipip(_) | LinkKind::Sit(_) | LinkKind::Ip6tnl(_))
 }
 
 /// What a pass did.

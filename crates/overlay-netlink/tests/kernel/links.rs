@@ -1,21 +1,22 @@
 //! Devices: what is set is what is reported, and what moves arrives.
 
 use overlay_netlink::{
-    BpfFilter, BpfFilterFilter, Bridge, Clsact, ClsactFilter, Ifindex, Link, LinkFilter, LinkKind,
-    LinkNamespace, VethPeer, Vxlan,
+    BpfFilter, BpfFilterFilter, Bridge, Clsact, ClsactFilter, Error, Ifindex, Link, LinkFilter,
+    LinkKind, LinkNamespace, Tunnel, VethPeer, Vxlan,
 };
 use overlay_wire::Vni;
 
 use crate::world::{BRIDGE, FAR, UPLINK, bare, furnished};
 use crate::{Case, Outcome, ensure, ip, mac, name, same};
 
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 8] = [
     ("links::what_is_set_is_reported", what_is_set_is_reported),
     ("links::in_place_changes", in_place_changes),
     ("links::to_another_namespace", to_another_namespace),
     ("links::numbers_of_another_namespace", numbers_of_another_namespace),
     ("links::a_cable_between_namespaces", a_cable_between_namespaces),
     ("links::loopback_is_a_device", loopback_is_a_device),
+    ("links::a_probe_says_what_can_be_made", a_probe_says_what_can_be_made),
     ("links::filters_have_a_place", filters_have_a_place),
 ];
 
@@ -165,6 +166,47 @@ fn loopback_is_a_device() -> Outcome {
     let (_host, mut socket) = bare("a")?;
     let lo = socket.link(&name("lo"))?;
     same((lo.index, lo.kind, lo.up), (Some(Ifindex(1)), LinkKind::Device, Some(true)), "lo")
+}
+
+/// What a probe says is what happens, and it leaves nothing.
+fn a_probe_says_what_can_be_made() -> Outcome {
+    let (_host, mut socket) = bare("a")?;
+    let tunnel = || Box::new(Tunnel::<Ifindex>::new());
+    let vxlan = Box::new(Vxlan::new(Vni::new(1)?));
+    for kind in [
+        LinkKind::Bridge(Bridge::default()),
+        LinkKind::Veth(None),
+        LinkKind::Vxlan(vxlan),
+        LinkKind::Ipip(tunnel()),
+        LinkKind::Sit(tunnel()),
+        LinkKind::Ip6tnl(tunnel()),
+        LinkKind::Dummy,
+        LinkKind::Other("nonesuch".to_owned()),
+    ] {
+        let probed = socket.probe(&kind);
+        let before = socket.list::<Link>(&LinkFilter::default())?;
+        same(socket.probe(&kind).is_ok(), probed.is_ok(), "a second probe")?;
+        same(socket.list::<Link>(&LinkFilter::default())?, before, "devices")?;
+        let made = socket.add(&Link::new(name("x"), kind.clone()));
+        match (probed, made) {
+            (Ok(()), Ok(())) => socket.delete(&Link::named(name("x")))?,
+            // That there is a tunnel without ends already is no lack.
+            (Ok(()), Err(error)) => ensure(error.is_exists(), || error.to_string())?,
+            (Err(probed), Err(made)) => {
+                ensure(made.is_unsupported() && probed.is_unsupported(), || format!("{made}"))?;
+                for error in [&probed, &made] {
+                    let missing = matches!(error, Error::MissingKind(_));
+                    same(missing, kind.kernel_option().is_some(), kind.name())?;
+                }
+                if let Some((option, _)) = kind.kernel_option() {
+                    ensure(probed.to_string().contains(option), || probed.to_string())?;
+                }
+            }
+            (Err(probed), Ok(())) => return crate::fail(format!("made all the same: {probed}")),
+        }
+    }
+    let none = socket.probe(&LinkKind::<Ifindex>::Device);
+    ensure(matches!(none, Err(Error::Invalid { .. })), || format!("{none:?}"))
 }
 
 /// A queueing discipline for filters is there once, on its device alone, and goes again.
