@@ -113,7 +113,7 @@ fn stopped() -> Outcome {
         // Changes get in as well.
         let start = Instant::now();
         let data_path = at_a.network.backend().data_path().expect("a data path");
-        (0..1000).for_each(|number| data_path.set_peer(&some_peer(number)));
+        (0..paced(1000)).for_each(|number| data_path.set_peer(&some_peer(number)));
         let changed = start.elapsed();
         let carried = at_b.counters().received.packets;
         let start = Instant::now();
