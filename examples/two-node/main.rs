@@ -3,9 +3,7 @@
 mod join;
 mod measure;
 mod report;
-mod say;
 mod setup;
-mod wire;
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -14,12 +12,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use overlay_backend_udp::FastPath;
+use overlay_examples::{Kind, say};
 use overlay_wire::IpVersion;
 
-use crate::join::{Joined, Kind};
+use crate::join::Joined;
 use crate::measure::measure;
 use crate::report::{Report, Row};
-use crate::say::say;
 use crate::setup::{Setup, Underlay};
 
 /// Joins containers on two hosts, vm1 and vm2, by every backend that the running kernel supports,

@@ -1,17 +1,13 @@
 //! Pings, path MTU and throughput.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use overlay_lab::{Host, PingReport, PingRequest, path_mtu, ping, throughput};
+use overlay_examples::{Echoes, Pings};
+use overlay_lab::{path_mtu, throughput};
 use overlay_wire::IpVersion;
 
 use crate::report::Row;
 use crate::setup::Setup;
-use crate::wire::echo_on_the_wire;
-
-/// Pings in each direction.
-const COUNT: u16 = 5;
 
 /// Containers and hosts against the containers of the other side.
 pub(crate) fn measure(
@@ -22,15 +18,17 @@ pub(crate) fn measure(
 ) -> anyhow::Result<Row> {
     let [vm1, vm2] = setup.vms();
     let mut row = Row::supported(backend, version);
+    let seen = Echoes::watch(&vm1.host)?;
     for (from, to) in [(vm1, vm2), (vm2, vm1)] {
-        let dst = to.container_address(version);
+        let dst = to.addresses.container(version).addr();
         for host in [&from.container, &from.host] {
-            row.add_ping(host.name(), dst, &ping_a_few_times(host, dst)?);
+            row.add_ping(host.name(), dst, Pings::send(host, dst)?);
         }
     }
-    let dst = vm2.container_address(version);
+    let [src, dst] = [vm1, vm2].map(|vm| vm.addresses.container(version).addr());
     if row.is_ok() {
-        row.wire = echo_on_the_wire(setup, version)?;
+        row.wire = seen.seen(src, dst)?.map(|packet| packet.text).into();
+        drop(seen);
         row.mtu = Some(path_mtu(&vm1.container, dst)?);
         // A machine's speed varies by the minute: both halves of the ratio are of the same moment.
         let direct = direct_throughput(setup, version, duration)?;
@@ -47,10 +45,10 @@ pub(crate) fn direct(setup: &Setup, version: IpVersion, duration: Duration) -> a
     let [vm1, vm2] = setup.vms();
     let mut row = Row::supported("direct", version);
     for (from, to) in [(vm1, vm2), (vm2, vm1)] {
-        let dst = to.underlay(version);
-        row.add_ping(from.host.name(), dst, &ping_a_few_times(&from.host, dst)?);
+        let dst = to.addresses.host(version);
+        row.add_ping(from.host.name(), dst, Pings::send(&from.host, dst)?);
     }
-    row.mtu = Some(path_mtu(&vm1.host, vm2.underlay(version))?);
+    row.mtu = Some(path_mtu(&vm1.host, vm2.addresses.host(version))?);
     row.throughput(direct_throughput(setup, version, duration)?);
     Ok(row)
 }
@@ -58,13 +56,5 @@ pub(crate) fn direct(setup: &Setup, version: IpVersion, duration: Duration) -> a
 /// Bits per second.
 fn direct_throughput(setup: &Setup, version: IpVersion, duration: Duration) -> anyhow::Result<f64> {
     let [vm1, vm2] = setup.vms();
-    Ok(throughput(&vm1.host, &vm2.host, vm2.underlay(version), duration)?.bits_per_second())
-}
-
-fn ping_a_few_times(from: &Host, dst: IpAddr) -> anyhow::Result<PingReport> {
-    let request = PingRequest::to(dst)
-        .count(COUNT)
-        .interval(Duration::from_millis(10))
-        .timeout(Duration::from_secs(2));
-    Ok(ping(from, &request)?)
+    Ok(throughput(&vm1.host, &vm2.host, vm2.addresses.host(version), duration)?.bits_per_second())
 }

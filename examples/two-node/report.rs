@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use overlay_lab::PingReport;
+use overlay_examples::{Pings, table};
 use overlay_wire::IpVersion;
 use serde::Serialize;
 
@@ -31,13 +30,13 @@ pub(crate) struct Row {
     /// The throughput as a part of that.
     relative_to_direct: Option<f64>,
     #[serde(skip)]
-    rtts: Vec<Duration>,
+    pings: Pings,
     #[serde(skip)]
     lines: Vec<String>,
 }
 
 impl Row {
-    pub(crate) const fn supported(backend: &'static str, version: IpVersion) -> Self {
+    pub(crate) fn supported(backend: &'static str, version: IpVersion) -> Self {
         Self {
             backend,
             family: match version {
@@ -54,7 +53,7 @@ impl Row {
             throughput_bps: None,
             direct_bps: None,
             relative_to_direct: None,
-            rtts: Vec::new(),
+            pings: Pings::default(),
             lines: Vec::new(),
         }
     }
@@ -63,22 +62,12 @@ impl Row {
         Self { supported: false, reason: Some(reason), ..Self::supported(backend, version) }
     }
 
-    pub(crate) fn add_ping(&mut self, from: &str, dst: IpAddr, report: &PingReport) {
-        self.pings_sent += report.sent;
-        self.pings_received += report.received;
-        self.rtts.extend(report.replies.iter().map(|reply| reply.rtt));
-        self.rtt_us_median = median(&self.rtts).map(|rtt| rtt.as_secs_f64() * 1e6);
-        let mut line = format!("ping {from} -> {dst}: {} of {}", report.received, report.sent);
-        if let Some(reply) = report.replies.last() {
-            let _ = write!(line, ", ttl {}", reply.ttl);
-        }
-        if let Some(rtt) = median(&report.replies.iter().map(|r| r.rtt).collect::<Vec<_>>()) {
-            let _ = write!(line, ", median {:.3} ms", rtt.as_secs_f64() * 1e3);
-        }
-        for error in &report.errors {
-            let _ = write!(line, "; {error}");
-        }
-        self.lines.push(line);
+    pub(crate) fn add_ping(&mut self, from: &str, dst: IpAddr, pings: Pings) {
+        self.lines.push(format!("ping {from} -> {dst}: {pings}"));
+        self.pings.extend(pings);
+        self.pings_sent = self.pings.sent;
+        self.pings_received = self.pings.received;
+        self.rtt_us_median = self.pings.median().map(|rtt| rtt.as_secs_f64() * 1e6);
     }
 
     pub(crate) const fn throughput(&mut self, bits_per_second: f64) {
@@ -93,7 +82,7 @@ impl Row {
 
     /// Whether it is not supported, or all pings were answered.
     pub(crate) const fn is_ok(&self) -> bool {
-        !self.supported || (self.pings_sent > 0 && self.pings_received == self.pings_sent)
+        !self.supported || self.pings.all_answered()
     }
 
     /// What was seen, a line each.
@@ -112,12 +101,6 @@ impl Row {
         }
         lines.join("\n")
     }
-}
-
-fn median(times: &[Duration]) -> Option<Duration> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times.get(times.len() / 2).copied()
 }
 
 fn gigabits(bits_per_second: f64) -> String {
@@ -179,22 +162,7 @@ impl Report {
                 },
             ]);
         }
-        let widths: Vec<usize> = (0..cells[0].len())
-            .map(|column| cells.iter().map(|row| row[column].len()).max().unwrap_or_default())
-            .collect();
-        let mut table = String::new();
-        for row in &cells {
-            let line: Vec<_> = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, width))| match column {
-                    0 | 1 => format!("{cell:<width$}"),
-                    _ => format!("{cell:>width$}"),
-                })
-                .collect();
-            let _ = writeln!(table, "{}", line.join("  ").trim_end());
-        }
+        let mut table = table(&cells, 2);
         for note in notes {
             let _ = writeln!(table, "{note}");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use overlay_backend::{Owner, PeerError, Reconciler};
+use overlay_lab::vm::{self, VmOptions};
 use overlay_lab::{PingReport, PingRequest, Snapshot, ping};
 use overlay_netlink::Object;
 use overlay_wire::IpVersion;
@@ -61,12 +62,26 @@ const CASES: [Case; 15] = [
 ];
 
 fn main() {
+    vm::init_if_asked(&[]);
     if let Err(error) = overlay_lab::enter() {
         eprintln!("{error}");
         std::process::exit(1);
     }
-    let trials = CASES.map(|(name, case)| Trial::test(name, case)).into();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let trials = CASES.into_iter().map(|(name, case)| Trial::test(name, case));
+    let inside = Trial::test("another_kernel", another_kernel);
+    let outside = (!vm::is_inside()).then_some(inside);
+    libtest_mimic::run(&Arguments::from_args(), trials.chain(outside).collect()).exit();
+}
+
+/// The same cases on the distribution's kernel.
+fn another_kernel() -> Outcome {
+    let options = VmOptions::new("debian")
+        .cpus(2)
+        .modules(["bridge", "dummy", "veth"])
+        .programs(["sh", "sleep", "ip"]);
+    const REQUIRED: &str = "userns,iproute2,nexthop";
+    let patience = Duration::from_secs(400);
+    Ok(vm::run_tests_inside("another_kernel", options, &[], REQUIRED, patience)?)
 }
 
 fn assert_same(before: &Snapshot, after: &Snapshot) {

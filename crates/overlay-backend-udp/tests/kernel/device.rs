@@ -9,7 +9,9 @@ use overlay_lab::{PingRequest, ping};
 use overlay_netlink::{Bridge, Link, LinkKind};
 use overlay_wire::IpVersion;
 
-use crate::fixture::{ETH0, Site, Spot, TUN, joined, name, options, over, reach, site, within};
+use crate::fixture::{
+    ETH0, Site, Spot, TUN, joined, name, options, over, paced, reach, site, within,
+};
 use crate::{Case, Outcome};
 
 pub(crate) const CASES: [Case; 10] = [
@@ -170,7 +172,7 @@ fn queues() -> Outcome {
         let time = Duration::from_millis(300);
         let flow = overlay_lab::throughput(&a.container, &b.container, address, time)?;
         assert!(
-            flow.bits_per_second() > 1e7,
+            flow.bits_per_second() > f64::from(paced(10_000_000)),
             "{flow:?} {:?} {:?}",
             at_a.counters(),
             at_b.counters()

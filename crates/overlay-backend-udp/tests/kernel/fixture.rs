@@ -11,6 +11,7 @@ use overlay_backend::{
     BackendData, Keeper, Network, Node, Owner, Peer, Reconciler, Report, Underlay,
 };
 use overlay_backend_udp::{Counters, Forwarder, ForwarderOptions, Udp, UdpOptions};
+use overlay_lab::vm;
 use overlay_lab::{Host, PingRequest, Result, Switch, connect, ping};
 use overlay_netlink::{IfName, Link, Socket};
 use overlay_wire::IpVersion;
@@ -286,6 +287,11 @@ pub(crate) fn within(limit: Duration, mut ready: impl FnMut() -> bool) -> Option
         thread::sleep(Duration::from_millis(5));
     }
     None
+}
+
+/// What is a tenth of it on an emulated processor: a rate, an amount within a time.
+pub(crate) fn paced(amount: u32) -> u32 {
+    if vm::is_inside() { amount / 10 } else { amount }
 }
 
 /// The containers of both nodes reach each other, and each other's hosts do.

@@ -8,7 +8,10 @@ mod plain;
 mod told;
 mod traffic;
 
+use std::time::Duration;
+
 use libtest_mimic::{Arguments, Failed, Trial};
+use overlay_lab::vm::{self, VmOptions};
 
 /// What a case returns.
 type Outcome = Result<(), Failed>;
@@ -17,6 +20,7 @@ type Outcome = Result<(), Failed>;
 type Case = (&'static str, fn() -> Outcome);
 
 fn main() {
+    vm::init_if_asked(&[]);
     if let Err(error) = overlay_lab::enter() {
         eprintln!("{error}");
         std::process::exit(1);
@@ -30,7 +34,7 @@ fn main() {
         &load::CASES,
     ];
     let arguments = Arguments::from_args();
-    let trials = if std::fs::metadata("/dev/net/tun").is_ok() {
+    let mut trials: Vec<_> = if std::fs::metadata("/dev/net/tun").is_ok() {
         cases.concat().into_iter().map(|(name, case)| Trial::test(name, case)).collect()
     } else {
         vec![Trial::test("packets through a TUN device", || {
@@ -38,5 +42,19 @@ fn main() {
             Ok(overlay_lab::cannot_run("the udp backend", "tun", why)?)
         })]
     };
+    if !vm::is_inside() {
+        trials.push(Trial::test("another_kernel", another_kernel));
+    }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The same cases on the distribution's kernel.
+fn another_kernel() -> Outcome {
+    let options = VmOptions::new("debian")
+        .cpus(2)
+        .modules(["bridge", "dummy", "tun", "veth"])
+        .programs(["sh", "sleep", "ip"]);
+    const REQUIRED: &str = "userns,iproute2,tun";
+    let patience = Duration::from_secs(400);
+    Ok(vm::run_tests_inside("another_kernel", options, &[], REQUIRED, patience)?)
 }

@@ -13,7 +13,7 @@ use overlay_lab::{Host, PingRequest, ping, throughput};
 use overlay_netlink::{Hop, Link, Route};
 use overlay_wire::IpVersion;
 
-use crate::fixture::{ETH0, PORT, Site, TUN, ip, name, net, over, plug, site, subnets, udp};
+use crate::fixture::{ETH0, PORT, Site, TUN, ip, name, net, over, paced, plug, site, subnets, udp};
 use crate::{Case, Outcome};
 
 pub(crate) const CASES: [Case; 3] = [
@@ -150,7 +150,11 @@ fn interoperates(underlay: IpVersion) -> Outcome {
             [(&a.container, &plain.host, there), (&plain.host, &a.container, here)]
         {
             let flow = throughput(from, to, address, time)?;
-            assert!(flow.bits_per_second() > 5e6, "{flow:?} from {}", from.name());
+            assert!(
+                flow.bits_per_second() > f64::from(paced(5_000_000)),
+                "{flow:?} from {}",
+                from.name()
+            );
         }
     }
     let counters = program.counters();

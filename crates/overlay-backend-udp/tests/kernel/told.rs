@@ -9,8 +9,8 @@ use overlay_wire::IpVersion;
 use rustix::net::sockopt::{set_ip_tos, set_ipv6_tclass};
 
 use crate::fixture::{
-    ETH0, PORT, RoutedSite, Site, TUN, ip, joined, name, options, over, plug, routed_site, site,
-    subnets, udp, within,
+    ETH0, PORT, RoutedSite, Site, TUN, ip, joined, name, options, over, paced, plug, routed_site,
+    site, subnets, udp, within,
 };
 use crate::hostile::Inner;
 use crate::{Case, Outcome};
@@ -91,7 +91,7 @@ fn narrow() -> Outcome {
             let address = b.container_address(version);
             let time = Duration::from_millis(500);
             let flow = throughput(&a.container, &b.container, address, time)?;
-            assert!(flow.bits_per_second() > 1e7, "{flow:?}");
+            assert!(flow.bits_per_second() > f64::from(paced(10_000_000)), "{flow:?}");
             assert_eq!(path_mtu(&a.container, address)?, 1400 - overhead);
         }
         let counters = program.counters();

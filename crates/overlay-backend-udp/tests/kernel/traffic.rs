@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use overlay_backend::Backend;
+use overlay_lab::vm;
 use overlay_lab::{PingRequest, path_mtu, ping, throughput};
 use overlay_wire::IpVersion;
 
-use crate::fixture::{Site, joined, options, over, reach, routed_site, site, udp, within};
+use crate::fixture::{Site, joined, options, over, paced, reach, routed_site, site, udp, within};
 use crate::{Case, Outcome};
 
 pub(crate) const CASES: [Case; 6] = [
@@ -78,13 +79,17 @@ fn tcp() -> Outcome {
                     address,
                     Duration::from_millis(300),
                 )?;
-                assert!(flow.bits_per_second() > 1e7, "{flow:?} over {underlay}");
+                assert!(
+                    flow.bits_per_second() > f64::from(paced(10_000_000)),
+                    "{flow:?} over {underlay}"
+                );
             }
         }
         for program in [&at_a, &at_b] {
             let counters = program.counters();
             let levels = program.forwarder().levels();
-            if levels.segments > 1 && levels.coalesces {
+            // Where it takes long to send a packet no others wait for it.
+            if levels.segments > 1 && levels.coalesces && !vm::is_inside() {
                 let per_train = counters.sent.packets / counters.sent.trains;
                 assert!(per_train >= 4, "{levels:?} {counters:?}");
                 let per_write = counters.received.packets / counters.received.super_packets;

@@ -148,7 +148,22 @@ impl Vm {
         arguments: &[&str],
         timeout: Duration,
     ) -> Result<Output, VmError> {
-        self.run(Command::new(INIT).env(CALL, function).args(arguments), timeout)
+        self.call_with(function, arguments, timeout, |_, _| {})
+    }
+
+    /// As [`call`](Self::call), and hands on what the function prints as soon as it comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn call_with(
+        &self,
+        function: &str,
+        arguments: &[&str],
+        timeout: Duration,
+        each: impl FnMut(Stream, &[u8]),
+    ) -> Result<Output, VmError> {
+        self.run_with(Command::new(INIT).env(CALL, function).args(arguments), timeout, each)
     }
 
     /// As [`run`](Self::run), and hands on what the program writes as soon as it comes.
@@ -236,6 +251,11 @@ impl Vm {
             }
             Err(_) => Err(self.ended()),
         }
+    }
+
+    /// Ends it at once, as when it is dropped. Who waits for something from it gets [`VmError::Ended`].
+    pub fn kill(&self) {
+        self.end();
     }
 
     /// Ends it, and returns the end of its console.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -42,6 +43,8 @@ impl Qemu {
         let (here, there) = UnixStream::pair().map_err(failed)?;
         let (output, writer) = io::pipe().map_err(failed)?;
         let mut command = command(options, &kernel, archive.into(), there.into())?;
+        // Not in the terminal's foreground: Ctrl-C is for this program, which decides what becomes of its machines.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
 
         let console = Arc::new(Mutex::new(Tail::default()));

@@ -4,31 +4,54 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use overlay_lab::{PingRequest, capture, ping};
-use overlay_wire::IpVersion;
+use overlay_lab::{Capture, Host, capture};
 use overlay_wire::dissect::{Dissection, Dissector, Kind, Start};
 use overlay_wire::icmpv4::Icmpv4Header;
 use overlay_wire::icmpv6::Icmpv6Header;
+use serde::{Deserialize, Serialize};
 
-use crate::setup::Setup;
+/// A capture on a host's `eth0`, in which pings are looked for.
+pub struct Echoes(Capture);
 
-/// An echo request from container to container and its reply as the underlay sees them, a line each.
-pub(crate) fn echo_on_the_wire(setup: &Setup, version: IpVersion) -> anyhow::Result<Vec<String>> {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let [vm1, vm2] = setup.vms();
-    let [src, dst] = [vm1.container_address(version), vm2.container_address(version)];
-    let seen = capture(&vm1.host, "eth0")?;
-    ping(&vm1.container, &PingRequest::to(dst).count(1).timeout(PATIENCE))?;
-    let dissector = Dissector::new(Start::Ethernet);
-    [Echo::Request(src, dst), Echo::Reply(dst, src)]
-        .into_iter()
-        .map(|wanted| {
-            let frame = seen
+/// A packet on the wire.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// As tcpdump would print it.
+    pub text: String,
+    /// Its headers behind the outermost Ethernet header, in the form `IPv4/UDP/VXLAN/Ethernet/IPv4/ICMP`.
+    pub headers: String,
+}
+
+impl Echoes {
+    /// Begins to look at the host's `eth0`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device.
+    pub fn watch(host: &Host) -> anyhow::Result<Self> {
+        Ok(Self(capture(host, "eth0")?))
+    }
+
+    /// An echo request from one address to another and its reply, whatever they are wrapped in.
+    ///
+    /// # Errors
+    ///
+    /// When they have not been seen within 2 seconds.
+    pub fn seen(&self, src: IpAddr, dst: IpAddr) -> anyhow::Result<[Seen; 2]> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let dissector = Dissector::new(Start::Ethernet);
+        let look = |wanted: Echo| {
+            let frame = self
+                .0
                 .wait_for(PATIENCE, |frame| Echo::of(&dissector.dissect(frame)) == Some(wanted))
                 .context("see a ping cross the underlay")?;
-            Ok(dissector.dissect(&frame.bytes).to_string())
-        })
-        .collect()
+            let packet = dissector.dissect(&frame.bytes);
+            let headers = packet.layers().filter(|layer| layer.kind != Kind::Payload);
+            let headers: Vec<_> = headers.skip(1).map(|layer| layer.name()).collect();
+            Ok::<_, anyhow::Error>(Seen { text: packet.to_string(), headers: headers.join("/") })
+        };
+        Ok([look(Echo::Request(src, dst))?, look(Echo::Reply(dst, src))?])
+    }
 }
 
 /// What the innermost headers of a packet say, if they are those of an echo: source and destination.
