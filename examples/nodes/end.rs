@@ -8,10 +8,10 @@ use overlay_backend::{
     Backend, Keeper, Network, Node, Owner, Peer, PeerError, Reconciler, Underlay, UnderlayError,
 };
 use overlay_backend_host_gw::HostGw;
-use overlay_backend_ipip::{IpIp, IpIpOptions};
+use overlay_backend_ipip::{Counters as ProgramCounters, IpIp, IpIpOptions, Programs};
 use overlay_backend_udp::{Counters, FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
-use overlay_netlink::{IfName, Protocol, Socket};
+use overlay_netlink::{IfName, Namespace, Protocol, Socket};
 use overlay_wire::IpVersion;
 
 use crate::Machine;
@@ -23,7 +23,7 @@ pub enum Kind {
     Vxlan,
     /// Routes.
     HostGw,
-    /// The kernel's IP-in-IP devices.
+    /// IP in IP, by the kernel's devices or by programs in it.
     IpIp,
     /// IP in UDP.
     Udp(FastPath),
@@ -67,7 +67,8 @@ impl Kind {
                     IpVersion::V4 => options.ipip(device),
                     IpVersion::V6 => options.ip6tnl(device),
                 };
-                IpIp::new(node, &options).map(|ipip| Method::Kernel(Box::new(ipip)))
+                let options = options.ebpf(device).suited_to(&mut machine.host.socket()?)?;
+                IpIp::new(node, &options).map(Method::IpIp)
             }
             Self::Vxlan => {
                 let device = device_name("vtep", machine, version)?;
@@ -89,6 +90,8 @@ enum Method {
     Kernel(Box<dyn Backend>),
     /// A forwarder.
     Forwarded(Udp, FastPath),
+    /// The kernel, or programs in it.
+    IpIp(IpIp),
 }
 
 /// One machine's end of an overlay network, about to be joined or joined.
@@ -103,6 +106,9 @@ pub struct End {
     /// For whom packets are carried by a forwarder: how it is started, and then itself.
     forwarded: Option<(Udp, ForwarderOptions)>,
     forwarder: Option<Forwarder>,
+    /// For whom they are carried by programs alone: the backend, and then these.
+    by_programs: Option<(IpIp, Namespace)>,
+    programs: Option<Programs>,
 }
 
 impl End {
@@ -122,18 +128,23 @@ impl End {
         let protocol = Protocol(Owner::DEFAULT_PROTOCOL.0 + version.header_len() as u8 / 20);
         let owner = Owner::new(protocol)?;
         let namespace = machine.host.namespace();
-        let (backend, forwarded): (Box<dyn Backend>, _) =
-            match kind.backend(machine, &node, version)? {
-                Ok(Method::Kernel(backend)) => (backend, None),
-                Ok(Method::Forwarded(udp, fast_path)) => {
-                    let options = ForwarderOptions::default()
-                        .namespace(namespace.clone())
-                        .owner(owner)
-                        .fast_path(fast_path);
-                    (Box::new(udp.clone()), Some((udp, options)))
-                }
-                Err(error) => return Ok(Err(error.to_string())),
-            };
+        let (backend, forwarded, by_programs): (Box<dyn Backend>, _, _) = match kind
+            .backend(machine, &node, version)?
+        {
+            Ok(Method::Kernel(backend)) => (backend, None, None),
+            Ok(Method::IpIp(ipip)) => {
+                let by_programs = ipip.is_by_programs().then(|| (ipip.clone(), namespace.clone()));
+                (Box::new(ipip), None, by_programs)
+            }
+            Ok(Method::Forwarded(udp, fast_path)) => {
+                let options = ForwarderOptions::default()
+                    .namespace(namespace.clone())
+                    .owner(owner)
+                    .fast_path(fast_path);
+                (Box::new(udp.clone()), Some((udp, options)), None)
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let mut reconciler = Reconciler::new(owner);
         let network = Network::new("two-node", node, backend, &mut reconciler)?;
         Ok(Ok(Self {
@@ -144,6 +155,8 @@ impl End {
             endpoint: machine.addresses.host(version),
             forwarded,
             forwarder: None,
+            by_programs,
+            programs: None,
         }))
     }
 
@@ -208,13 +221,27 @@ impl End {
         if let Some(refused) = report.refused.first() {
             bail!("{}: {refused}", self.name);
         }
-        Ok(Ok(()))
+        Ok(self.start_programs())
+    }
+
+    /// Starts the programs on the device that has been made, if packets are carried by those alone.
+    fn start_programs(&mut self) -> Result<(), String> {
+        if let (Some((ipip, namespace)), None) = (&self.by_programs, &self.programs) {
+            let started = Programs::start(ipip, Some(namespace));
+            self.programs = Some(started.map_err(|error| {
+                format!("this kernel has no devices for it, and programs are not possible: {error}")
+            })?);
+        }
+        Ok(())
     }
 
     /// Who carries the packets and what they have carried, in lines; none if it has no forwarder.
     #[must_use]
     pub fn carried(&self) -> Vec<String> {
-        let Self { name, forwarder: Some(forwarder), .. } = self else { return Vec::new() };
+        let name = &self.name;
+        let counters = self.programs.as_ref().and_then(Programs::counters);
+        let programs = counters.map(|counters| by_programs(name, &counters));
+        let Some(forwarder) = &self.forwarder else { return programs.into_iter().collect() };
         let Counters { sent, received, drops, .. } = forwarder.counters();
         let mut line = format!(
             "{name}, user space: sent {} packets in {} sends, received {} in {} receives",
@@ -224,16 +251,7 @@ impl End {
             line.push_str(&format!(", dropped {count} as {reason}"));
         }
         let mut lines = vec![line];
-        if let Some(fast) = forwarder.fast_counters() {
-            let (sent, received) = (fast.sent.packets, fast.received.packets);
-            let mut line =
-                format!("{name}, eBPF: sent {sent} packets and super-packets, received {received}");
-            for (reason, count) in fast.reasons() {
-                let fate = if reason.is_drop() { "dropped" } else { "passed on" };
-                line.push_str(&format!(", {fate} {count} as {reason}"));
-            }
-            lines.push(line);
-        }
+        lines.extend(forwarder.fast_counters().map(|fast| by_programs(name, &fast)));
         lines
     }
 
@@ -268,6 +286,7 @@ impl End {
     ///
     /// When the kernel refuses.
     pub fn clear(mut self) -> anyhow::Result<()> {
+        self.programs = None;
         self.network.clear(&mut self.reconciler);
         let report = self.reconciler.reconcile(self.keeper.socket())?;
         if let Some(failure) = report.failed.first() {
@@ -275,6 +294,18 @@ impl End {
         }
         Ok(self.forwarder.take().map_or(Ok(()), Forwarder::remove)?)
     }
+}
+
+/// What programs have carried, in a line.
+fn by_programs(name: &str, counters: &ProgramCounters) -> String {
+    let (sent, received) = (counters.sent.packets, counters.received.packets);
+    let mut line =
+        format!("{name}, eBPF: sent {sent} packets and super-packets, received {received}");
+    for (reason, count) in counters.reasons() {
+        let fate = if reason.is_drop() { "dropped" } else { "passed on" };
+        line.push_str(&format!(", {fate} {count} as {reason}"));
+    }
+    line
 }
 
 /// A name with the machine's number in the manner of the article, which calls its devices `tun245` and `vtep245`, and one for its twin.

@@ -103,7 +103,12 @@ impl Options {
 
     /// Whether programs are to be loaded into the kernel if this user may, which takes them outside of user namespaces.
     fn wants_programs(&self) -> bool {
-        self.data_path != DataPath::User && matches!(self.backend, Backends::Udp | Backends::All)
+        let udp = self.data_path != DataPath::User;
+        match self.backend {
+            Backends::Vxlan | Backends::HostGw => false,
+            Backends::Ipip => true,
+            Backends::Udp | Backends::All => udp,
+        }
     }
 }
 

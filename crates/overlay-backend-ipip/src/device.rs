@@ -36,6 +36,16 @@ impl Carrier {
         IfName::new(name).expect("at most 14 bytes, and none that is forbidden")
     }
 
+    /// Its kind, as the kernel is asked for it.
+    pub(crate) fn kind(self) -> LinkKind<IfName> {
+        let tunnel = Box::new(Tunnel::new());
+        match self {
+            Self::Ipip => LinkKind::Ipip(tunnel),
+            Self::Sit => LinkKind::Sit(tunnel),
+            Self::Ip6tnl => LinkKind::Ip6tnl(tunnel),
+        }
+    }
+
     /// The device with this near end.
     pub(crate) fn multipoint(self, local: IpAddr) -> LinkKind<IfName> {
         match self {

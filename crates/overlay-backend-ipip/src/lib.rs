@@ -9,4 +9,6 @@ mod table;
 
 pub use crate::backend::IpIp;
 pub use crate::options::{Form, IpIpOptions, PointToPoint};
+pub use overlay_ebpf::tunnel::Counters;
+
 pub use crate::programs::{Programs, ProgramsError, ProgramsState};

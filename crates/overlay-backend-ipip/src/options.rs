@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use overlay_backend::NodeId;
-use overlay_netlink::IfName;
+use overlay_netlink::{IfName, Socket};
 use overlay_wire::IpVersion;
+
+use crate::device::Carrier;
 
 /// How a network of IP in IP is set up. Families are equal on all nodes, the rest is each node's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,24 @@ impl IpIpOptions {
     pub fn programs(mut self) -> Self {
         self.form = Form::Programs;
         self
+    }
+
+    /// The same network by the kernel's devices where it has all that are called for, and by
+    /// [`Programs`](crate::Programs) otherwise.
+    ///
+    /// # Errors
+    /// [`overlay_netlink::Error`] when the kernel cannot be asked.
+    pub fn suited_to(self, socket: &mut Socket) -> Result<Self, overlay_netlink::Error> {
+        for inner in self.carries.iter().copied() {
+            for outer in self.underlays.iter().copied() {
+                match socket.probe(&Carrier::of(inner, outer).kind()) {
+                    Ok(()) => {}
+                    Err(overlay_netlink::Error::MissingKind { .. }) => return Ok(self.programs()),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// The same network with a tunnel to `peer` alone, and with no tunnel that is for all peers. Call it once for each
