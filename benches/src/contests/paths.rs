@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use overlay_backend::Node;
+use overlay_backend_ipip::{IpIp, IpIpOptions, Programs};
 use overlay_backend_udp::{Arrival, FastPath, Forwarder, ForwarderOptions, Udp, UdpOptions, Xdp};
 use overlay_backend_vxlan::{Vxlan, VxlanOptions};
 use overlay_lab::Host;
@@ -23,6 +24,9 @@ const UNDERLAY: &str = "overlay-backend-udp, eBPF, arriving on the underlay";
 /// The same, before GRO.
 const XDP: &str = "overlay-backend-udp, eBPF with XDP, arriving on the underlay";
 
+/// The ipip backend, by programs in the kernel.
+const IPIP: &str = "overlay-backend-ipip, eBPF";
+
 /// A contest about what is carried between two hosts.
 #[derive(Clone, Copy)]
 pub struct PathContest {
@@ -42,7 +46,7 @@ pub const ALL: [PathContest; 5] = [
         title: "1,024 MiB by one TCP flow, super-packets whole",
         cable: Cable::Whole,
         load: Load::Tcp { flows: 1, mib: 1024 },
-        goals: &[(UNDERLAY, 1.25), (USER, 0.4)],
+        goals: &[(UNDERLAY, 1.25), (IPIP, 1.2), (USER, 0.4)],
     },
     PathContest {
         id: "tcp-segmented",
@@ -102,6 +106,11 @@ impl PathContest {
                 Err(error) => eprintln!("{name} takes no part: {error:#}"),
             }
         }
+        let pair = Pair::new(cable)?;
+        match in_ip(&pair) {
+            Ok(ends) => contest = self.joined(contest, IPIP, pair, ends)?,
+            Err(error) => eprintln!("{IPIP} takes no part: {error:#}"),
+        }
         for (fast, at_least) in goals {
             contest = contest.claim(fast, VXLAN, *at_least);
         }
@@ -144,4 +153,15 @@ fn carried(pair: &Pair, options: &ForwarderOptions) -> Result<impl Sized + 'stat
         ends.push(End::new(host, node, udp, peers.clone())?);
     }
     Ok((ends, sender, receiver))
+}
+
+/// The ipip backend between two hosts, by programs.
+fn in_ip(pair: &Pair) -> Result<impl Sized + 'static> {
+    let options = IpIpOptions::default().programs();
+    let ends = pair.join(|node| Ok(IpIp::new(node, &options)?))?;
+    let mut programs = Vec::new();
+    for (host, end) in [&pair.from, &pair.to].into_iter().zip(&ends) {
+        programs.push(Programs::start(end.network.backend(), Some(host.namespace()))?);
+    }
+    Ok((programs, ends))
 }

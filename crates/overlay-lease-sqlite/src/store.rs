@@ -150,6 +150,7 @@ async fn start(
     let (ready, opened) = oneshot::channel();
     let (running, ended) = watch::channel(());
     let reading = running.clone();
+    let (read_on, read_out) = oneshot::channel::<()>();
     spawn(move || {
         let connected = prepare(&writer.link).and_then(|()| writer.link.connection().map(drop));
         let go = connected.is_ok();
@@ -158,11 +159,15 @@ async fn start(
         if go {
             writer.run();
         }
+        // Of two connections that are closed at once each may see the other one, and then nobody folds the log into the file.
+        let _ = read_out.blocking_recv();
+        drop(writer);
         drop(running);
     })?;
     opened.await.unwrap_or_else(|_| Err(Arc::new(Fault::Ended)))?;
     spawn(move || {
         reader.run(&asked);
+        drop(read_on);
         drop(reading);
     })?;
     Ok((writes, queries, changed, ended))

@@ -74,7 +74,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(&mut self) {
         while let Ok(first) = self.writes.recv() {
             let waiting = self.writes.try_iter().take(BATCH - 1);
             let mut batch: Vec<_> =
