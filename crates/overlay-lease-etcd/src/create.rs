@@ -7,11 +7,14 @@ use overlay_lease::{
     Attributes, Claim, CreateError, Lease, NodeId, StoreError, StoreErrorKind, Subnets,
 };
 
+use crate::RequestError;
+use crate::finish::finish;
+use crate::grant::Granted;
 use crate::layout::{Place, too_large};
 use crate::network::{Network, Tenancy};
 use crate::overlap;
 use crate::rpc::messages::KeyValue;
-use crate::rpc::{KeyRange, Txn, TxnAnswer};
+use crate::rpc::{Client, KeyRange, Txn, TxnAnswer};
 use crate::value::{self, number, number_of_existing, revision, seconds};
 
 const OPERATION: &str = "make the lease";
@@ -26,24 +29,23 @@ impl Network {
             return Err(StoreError::new(kind, &self.name, OPERATION, problem).into());
         }
         let ttl = claim.ttl.map(seconds);
-        let etcd_lease = match ttl {
+        let granted = match ttl {
             Some(ttl) => {
                 let granted = self.granter.grant(ttl).await;
-                granted.map_err(|error| self.error(OPERATION, error))?
+                Some(granted.map_err(|error| self.error(OPERATION, error))?)
             }
-            None => 0,
+            None => None,
         };
-        let mut unknown = false;
-        let result = self.attempt(&Attempt { claim, ttl, etcd_lease }, &mut unknown).await;
-        // Where a transaction may have had its effect, the node may find and hold the lease by the time this arrives.
-        if let (Err(error), false) = (&result, unknown) {
-            match (error, ttl) {
-                // Other subnets are tried next.
-                (CreateError::Taken(by), Some(ttl)) if by.node != claim.node => {
-                    self.granter.keep(etcd_lease, ttl);
-                }
-                _ => self.granter.revoke(etcd_lease).await,
+        let mut attempt = Attempt { claim, ttl, granted, unknown: false };
+        let result = self.attempt(&mut attempt).await;
+        let unknown = attempt.unknown;
+        match (&result, attempt.granted) {
+            // Other subnets are tried next.
+            (Err(CreateError::Taken(by)), Some(granted)) if !unknown && by.node != claim.node => {
+                self.granter.keep(granted);
             }
+            (Err(CreateError::Store(_)) | Ok(_), _) | (_, None) => {}
+            (Err(_), Some(granted)) => granted.give_back().await,
         }
         result.map_err(|error| match error {
             CreateError::Store(error) => error.into(),
@@ -52,31 +54,25 @@ impl Network {
         })
     }
 
-    /// `unknown` becomes whether one of the transactions may have had its effect, or may still have it.
-    async fn attempt(
-        &self,
-        attempt: &Attempt<'_>,
-        unknown: &mut bool,
-    ) -> Result<Arc<Lease>, CreateError> {
+    async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Arc<Lease>, CreateError> {
         let claim = attempt.claim;
         let Claim { subnets, node, attributes, .. } = claim;
         let mut tenancy = node.as_ref().map(|node| self.seen(node));
-        let mut repeated = false;
         for _ in 0..ATTEMPTS {
-            *unknown = true;
-            let answer = self.client.txn(self.creation(attempt, tenancy.as_ref())).await;
+            let txn = self.creation(attempt, tenancy.as_ref());
+            let answer = attempt.send(&self.client, txn).await;
             let mut answer = answer.map_err(|error| self.error(OPERATION, error))?;
             if answer.succeeded {
                 let (made, ttl) = (revision(answer.revision), attempt.ttl.map(Duration::from_secs));
                 let lease = Lease::new(*subnets, node.clone(), attributes.clone(), ttl, made, made);
                 return Ok(Arc::new(lease));
             }
-            repeated |= answer.repeated;
-            *unknown = repeated;
-            if !repeated && let Some(taken) = self.holder(claim, &mut answer) {
+            if !attempt.unknown
+                && let Some(taken) = self.holder(claim, &mut answer)
+            {
                 return Err(CreateError::Taken(taken));
             }
-            match self.judge(attempt, repeated).await? {
+            match self.judge(attempt).await? {
                 Verdict::Made(lease) => return Ok(lease),
                 Verdict::Again(now) => tenancy = now,
             }
@@ -87,7 +83,7 @@ impl Network {
     /// In case it fails it asks what [`holder`](Self::holder) looks at, and no more: many more succeed, and every question
     /// makes the transaction dearer.
     fn creation(&self, attempt: &Attempt<'_>, tenancy: Option<&Tenancy>) -> Txn {
-        let Attempt { claim, etcd_lease, .. } = *attempt;
+        let (claim, etcd_lease) = (attempt.claim, attempt.etcd_lease());
         let own = self.layout.lease(&claim.subnets);
         let named = claim.subnets.to_string();
         let mut txn = Txn::default()
@@ -131,7 +127,7 @@ impl Network {
     }
 
     /// Why the transaction failed, unless the reason is gone.
-    async fn judge(&self, attempt: &Attempt<'_>, repeated: bool) -> Result<Verdict, CreateError> {
+    async fn judge(&self, attempt: &Attempt<'_>) -> Result<Verdict, CreateError> {
         let claim = attempt.claim;
         let keys = [self.layout.config(), self.layout.lease(&claim.subnets)].into_iter();
         let keys = keys.chain(claim.node.as_ref().map(|node| self.layout.node(node)));
@@ -140,7 +136,7 @@ impl Network {
         let mut found = found.map_err(|error| self.error(OPERATION, error))?.into_iter();
         let (config, own) = (found.next().flatten(), found.next().flatten());
 
-        if let Some(own) = own.filter(|own| attempt.made(own, repeated))
+        if let Some(own) = own.filter(|own| attempt.made(own))
             && let Ok(lease) = value::read_lease(claim.subnets, &own)
         {
             return Ok(Verdict::Made(lease));
@@ -226,8 +222,10 @@ impl Network {
 struct Attempt<'a> {
     claim: &'a Claim,
     ttl: Option<u64>,
-    /// 0 for a reservation.
-    etcd_lease: i64,
+    /// Nothing for a reservation.
+    granted: Option<Granted>,
+    /// Whether a transaction that has failed may have had its effect before, or may still have it.
+    unknown: bool,
 }
 
 /// What to do about a transaction that failed without a reason to give up.
@@ -239,15 +237,46 @@ enum Verdict {
 }
 
 impl Attempt<'_> {
+    /// Sends the transaction, and waits for its answer even if nobody waits for it: only then it is known whether a key
+    /// dies with the etcd lease. By the time it would be revoked in spite of that, the node may have found and hold the lease.
+    async fn send(&mut self, client: &Client, txn: Txn) -> Result<TxnAnswer, RequestError> {
+        let (client, before) = (client.clone(), self.unknown);
+        let mut granted = self.granted.take();
+        let sent = finish(async move {
+            if let Some(granted) = &mut granted {
+                granted.set_used(true);
+            }
+            let answer = client.txn(txn).await;
+            let unknown = match &answer {
+                Ok(answer) => before || answer.repeated,
+                Err(error) => before || error.outcome_unknown(),
+            };
+            let made = answer.as_ref().is_ok_and(|answer| answer.succeeded);
+            if let Some(granted) = &mut granted {
+                granted.set_used(made || unknown);
+            }
+            (answer, granted, unknown)
+        });
+        let answer;
+        (answer, self.granted, self.unknown) = sent.await;
+        answer
+    }
+
+    /// 0 for a reservation.
+    fn etcd_lease(&self) -> i64 {
+        self.granted.as_ref().map_or(0, Granted::id)
+    }
+
     fn value(&self) -> Vec<u8> {
         value::lease(self.claim.node.as_ref(), &self.claim.attributes, self.ttl)
     }
 
     /// Whether it was this attempt that made the key. Nobody else has its etcd lease; a reservation has none.
-    fn made(&self, kv: &KeyValue, repeated: bool) -> bool {
-        if self.etcd_lease != 0 {
-            return kv.lease == self.etcd_lease;
+    fn made(&self, kv: &KeyValue) -> bool {
+        let etcd_lease = self.etcd_lease();
+        if etcd_lease != 0 {
+            return kv.lease == etcd_lease;
         }
-        repeated && kv.lease == 0 && kv.value == self.value()
+        self.unknown && kv.lease == 0 && kv.value == self.value()
     }
 }

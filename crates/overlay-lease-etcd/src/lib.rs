@@ -3,6 +3,7 @@
 
 mod create;
 mod error;
+mod finish;
 mod grant;
 mod layout;
 mod network;

@@ -3,6 +3,7 @@
 //! A transaction of etcd can ask whether there is any key in a range. The keys of all subnets that overlap a given one
 //! are few ranges, so that nobody has to read all leases to make sure that there is none.
 
+use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
@@ -104,8 +105,8 @@ fn runs(
             // As long as it will be from the beginning, since there are many of them. No number has more than 3 digits.
             let mut key = String::with_capacity(beginning.len() + 3 + rest.len());
             key.push_str(beginning);
-            key.push_str(&number.to_string());
-            key.push_str(rest);
+            // Into memory that is there: it cannot fail.
+            let _ = write!(key, "{number}{rest}");
             key
         };
         let range = || KeyRange::between(key(first, behind), key(last, end));

@@ -1,6 +1,7 @@
 //! A small client of etcd's v3 API: one connection at a time, several members, no code generator.
 
 mod client;
+mod codec;
 mod connection;
 pub(crate) mod messages;
 mod method;

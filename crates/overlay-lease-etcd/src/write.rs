@@ -8,6 +8,7 @@ use overlay_lease::{
 };
 
 use crate::RequestError;
+use crate::grant::Granted;
 use crate::network::Network;
 use crate::rpc::messages::KeyValue;
 use crate::rpc::{KeyRange, Txn};
@@ -58,17 +59,24 @@ impl Network {
             }
             return self.rewrite(operation, &own, attributes, ttl, before).await;
         }
-        let after = match ttl {
+        let mut granted = match ttl {
             Some(ttl) => {
                 let granted = self.granter.grant(ttl).await;
-                granted.map_err(|error| self.error(operation, error))?
+                Some(granted.map_err(|error| self.error(operation, error))?)
             }
-            None => 0,
+            None => None,
         };
+        let after = granted.as_ref().map_or(0, Granted::id);
+        if let Some(granted) = &mut granted {
+            granted.set_used(true);
+        }
         let written = self.rewrite(operation, &own, attributes, ttl, after).await;
-        match &written {
-            Ok(_) if own.lease.node.is_some() => self.granter.revoke(before).await,
-            Err(WriteError::Fenced(_)) => self.granter.revoke(after).await,
+        match (&written, granted) {
+            (Ok(_), _) if own.lease.node.is_some() => self.granter.revoke(before).await,
+            (Err(WriteError::Fenced(_)), Some(mut granted)) => {
+                granted.set_used(false);
+                granted.give_back().await;
+            }
             // Strangers may have other keys on theirs, and after a failure the keys may hang on either.
             _ => {}
         }

@@ -12,8 +12,8 @@ use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
 
+use super::codec::{Encoded, EncodedCodec};
 use super::connection::{Connection, Connections, innermost};
 use super::messages::*;
 use super::method::{self, Method};
@@ -115,10 +115,7 @@ impl Client {
     /// Where the outcome is unknown, the transaction is sent again: its comparisons must be such that its effect
     /// happens once, and [`TxnAnswer::repeated`] says that they may have failed because it has.
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnAnswer, RequestError> {
-        let (answer, repeated) = self.repeat::<method::Txn>(txn.into_request()).await?;
-        let answer = TxnAnswer::new(answer, repeated);
-        self.shared.seen.fetch_max(answer.revision, Ordering::Relaxed);
-        Ok(answer)
+        self.send(&txn).await
     }
 
     /// A transaction that only reads, answered with what one member has, unless this client has seen later things: then with
@@ -126,8 +123,16 @@ impl Client {
     /// late, as it may of any answer that was on its way.
     pub(super) async fn glance(&self, txn: Txn) -> Result<TxnAnswer, RequestError> {
         let seen = self.shared.seen.load(Ordering::Relaxed);
-        let answer = self.txn(txn.clone().at_once()).await?;
-        if answer.revision >= seen { Ok(answer) } else { self.txn(txn).await }
+        let txn = txn.at_once(true);
+        let answer = self.send(&txn).await?;
+        if answer.revision >= seen { Ok(answer) } else { self.send(&txn.at_once(false)).await }
+    }
+
+    async fn send(&self, txn: &Txn) -> Result<TxnAnswer, RequestError> {
+        let (answer, repeated) = self.repeat::<method::Txn>(txn.request()).await?;
+        let answer = TxnAnswer::new(answer, repeated);
+        self.shared.seen.fetch_max(answer.revision, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// A new lease of so many seconds, at least: etcd may have a higher minimum.
@@ -155,14 +160,15 @@ impl Client {
     }
 
     async fn call<M: Method>(&self, request: M::Request) -> Result<M::Answer, RequestError> {
-        self.repeat::<M>(request).await.map(|(answer, _)| answer)
+        self.repeat::<M>(&request).await.map(|(answer, _)| answer)
     }
 
     /// Sends the request until its outcome is known, but not forever. Also tells whether it was sent more than once.
     async fn repeat<M: Method>(
         &self,
-        request: M::Request,
+        request: &M::Request,
     ) -> Result<(M::Answer, bool), RequestError> {
+        let request = Encoded::new(request);
         // One more than there are members: the first attempt may use a connection that broke long ago.
         let mut left = self.shared.connections.members();
         let mut unknown = None;
@@ -196,7 +202,7 @@ impl Client {
     /// Sends the request once. The error is that no member could be reached.
     async fn attempt<M: Method>(
         &self,
-        request: M::Request,
+        request: Encoded,
         token: &Token,
     ) -> Result<(Connection, Result<M::Answer, Failure>), RequestError> {
         let connection = self.connection(M::NAME).await?;
@@ -207,7 +213,7 @@ impl Client {
         let answer = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             self.count();
-            let codec = ProstCodec::<M::Request, M::Answer>::default();
+            let codec = EncodedCodec::<M::Answer>::default();
             grpc.unary(request, PathAndQuery::from_static(M::PATH), codec).await
         };
         // Pinned here, since it is large and would be moved to the timer.
@@ -246,10 +252,10 @@ impl Client {
         if token.number != 0 && refused.is_none_or(|refused| refused.number != token.number) {
             return Ok(token.clone());
         }
-        let request = AuthenticateRequest {
+        let request = Encoded::new(&AuthenticateRequest {
             name: credentials.user.clone(),
             password: credentials.password.reveal().to_owned(),
-        };
+        });
         let mut left = self.shared.connections.members();
         loop {
             let none = Token::default();

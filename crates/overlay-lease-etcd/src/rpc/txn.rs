@@ -90,18 +90,19 @@ impl Txn {
         self
     }
 
-    /// The same, answered by the member with what it has. It waits for no other member, and for no write that is under way.
-    pub(super) fn at_once(mut self) -> Self {
+    /// The same, answered by the member with what it has or not. If so, it waits for no other member, and for no write that is
+    /// under way.
+    pub(super) fn at_once(mut self, at_once: bool) -> Self {
         for op in self.0.success.iter_mut().chain(&mut self.0.failure) {
             if let Some(Request::Range(range)) = &mut op.request {
-                range.serializable = true;
+                range.serializable = at_once;
             }
         }
         self
     }
 
-    pub(super) fn into_request(self) -> TxnRequest {
-        self.0
+    pub(super) const fn request(&self) -> &TxnRequest {
+        &self.0
     }
 }
 

@@ -13,7 +13,9 @@ use overlay_lease_etcd::{EtcdOptions, EtcdStore};
 
 use crate::proxy::{Proxy, Weather};
 use crate::server::Etcd;
-use crate::{IPV4, attributes, changes, claim, configured, node, only, soon, subnets, told};
+use crate::{
+    IPV4, PATIENCE, attributes, changes, claim, configured, node, only, soon, subnets, told,
+};
 
 /// A client that soon notices that nobody answers, and an etcd that lets it ask that often.
 pub(crate) fn impatient(url: &str) -> EtcdOptions {
@@ -228,6 +230,48 @@ async fn a_lease_of_which_its_maker_never_heard_is_not_revoked() {
     let taken = far.create(&claim("10.5.1.0/24", "b", &config)).await;
     assert!(matches!(taken, Err(CreateError::Taken(by)) if by == lease));
     only(&etcd, 1).await;
+}
+
+/// Whoever is dropped may have been waiting for an etcd lease, or for what came of a transaction. All terms are longer than
+/// it is waited for here.
+#[tokio::test]
+async fn nobody_leaves_an_etcd_lease_without_a_lease_behind() {
+    const NODES: u64 = 120;
+    let Some(etcd) = Etcd::start("dropped on the way") else { return };
+    let near = etcd.store();
+    let config = configured(&near, IPV4).await;
+    near.create(&claim("10.5.1.0/24", "holder", &config)).await.unwrap();
+    let proxy = Proxy::to(etcd.port()).await;
+    proxy.set(Weather::Fair(Duration::from_millis(5)));
+    let far = EtcdStore::new(&EtcdOptions::parse(&proxy.url()).unwrap()).unwrap();
+    far.config().await.unwrap();
+
+    let (mut dropped, mut made, mut taken) = (0, 0, 0);
+    for number in 0..NODES {
+        // Every third one wants what is taken; a grant and a transaction take some 20 milliseconds.
+        let wanted = if number % 3 == 0 { 1 } else { 2 + number };
+        let claim = claim(&format!("10.5.{wanted}.0/24"), &format!("n{number}"), &config);
+        let after = if number % 10 == 9 { PATIENCE } else { Duration::from_millis(number % 30) };
+        match tokio::time::timeout(after, far.create(&claim)).await {
+            Err(_) => dropped += 1,
+            Ok(Ok(_)) => made += 1,
+            Ok(Err(CreateError::Taken(_))) => taken += 1,
+            Ok(Err(error)) => panic!("{error}"),
+        }
+    }
+    let each = [dropped, made, taken];
+    assert!(each.iter().all(|times| *times > 0), "dropped, made, taken: {each:?}");
+    let settled = async {
+        loop {
+            let leases = near.snapshot().await.unwrap().leases.len();
+            let listed = etcd.ctl(&["lease", "list"]);
+            if listed.starts_with(&format!("found {leases} leases")) {
+                return leases;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(soon(settled).await > made, "the holder's and those that were made");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod child;
 mod common;
 mod conformance;
+mod damage;
 mod histories;
 mod processes;
 mod protocol;
@@ -18,8 +19,13 @@ fn main() {
     if arguments.next().as_deref() == Some("child") {
         return child::run(&arguments.collect::<Vec<_>>());
     }
-    let trials =
-        [conformance::trials(), histories::trials(), single::trials(), processes::trials()];
+    let trials = [
+        conformance::trials(),
+        damage::trials(),
+        histories::trials(),
+        single::trials(),
+        processes::trials(),
+    ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
