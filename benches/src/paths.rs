@@ -35,7 +35,7 @@ pub enum Cable {
 }
 
 /// The features that let super-packets onto a cable.
-const SEGMENTATION: [&str; 7] = [
+const SEGMENTATION: [&str; 9] = [
     "tx-tcp-segmentation",
     "tx-tcp6-segmentation",
     "tx-tcp-ecn-segmentation",
@@ -43,6 +43,8 @@ const SEGMENTATION: [&str; 7] = [
     "tx-udp-segmentation",
     "tx-udp_tnl-segmentation",
     "tx-udp_tnl-csum-segmentation",
+    "tx-ipxip4-segmentation",
+    "tx-ipxip6-segmentation",
 ];
 
 /// Two hosts and a cable.
