@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 use overlay_backend::{
-    Backend, BackendData, DataPath, Node, NodeId, Peer, PeerError, UnderlayError,
+    Backend, BackendData, DataPath, Node, NodeId, Peer, PeerError, Underlay, UnderlayError,
 };
 use overlay_netlink::{Address, Bridge, Encap, Hop, IfName, Link, LinkKind, Object, Route};
 use overlay_wire::{Encapsulation, IpVersion};
@@ -23,6 +23,8 @@ const NAME: &str = "ipip";
 pub struct IpIp {
     /// This node's addresses in the underlay, one of each family that may carry packets, with the MTU that this leaves.
     ends: Vec<(IpAddr, u32)>,
+    /// The families of the underlay that may carry packets.
+    underlays: Vec<IpVersion>,
     /// This node's addresses in the overlay, one of each family that is carried.
     addresses: Vec<IpNet>,
     /// The names of the devices that are for all peers.
@@ -52,21 +54,7 @@ impl IpIp {
             .filter_map(|version| base_address(&node.subnets, *version))
             .map(IpNet::from)
             .collect();
-        let least = addresses.iter().map(|net| IpVersion::of(net.addr()).min_mtu()).max();
-        let least = least.unwrap_or_else(|| IpVersion::V4.min_mtu());
-        let mut ends = Vec::new();
-        for version in options.underlays.iter().copied() {
-            let Some(local) = underlay.address(version) else { continue };
-            let mtu = Encapsulation::IpInIp
-                .inner_mtu(underlay.mtu, version)
-                .filter(|mtu| *mtu >= least)
-                .ok_or(UnderlayError::MtuTooSmall { dev, mtu: underlay.mtu, backend: NAME })?;
-            ends.push((local, mtu));
-        }
-        if ends.is_empty() {
-            let version = options.underlays.first().copied().unwrap_or(IpVersion::V4);
-            return Err(UnderlayError::NoAddress { dev, version });
-        }
+        let ends = ends(underlay, &options.underlays, &addresses)?;
         let names = [
             (Carrier::Ipip, options.ipip),
             (Carrier::Sit, options.sit),
@@ -75,6 +63,7 @@ impl IpIp {
         .map(|(carrier, name)| (carrier, name.unwrap_or_else(|| carrier.default_name())));
         Ok(Self {
             ends,
+            underlays: options.underlays.clone(),
             addresses,
             names: names.into(),
             form: options.form.clone(),
@@ -283,6 +272,19 @@ impl Backend for IpIp {
         self.ends.iter().map(|(_, mtu)| *mtu).min().unwrap_or_default()
     }
 
+    /// That of the tunnel to the peer's address. Programs have one device for all peers.
+    fn peer_mtu(&self, peer: &Peer, version: IpVersion) -> u32 {
+        let tunnel = self.ends_to(peer, version).ok().filter(|_| !self.is_by_programs());
+        tunnel.map_or_else(|| self.mtu(), |ends| ends.mtu)
+    }
+
+    /// [`Programs`](crate::Programs) go by the addresses that they were started with: start them again when those change.
+    fn set_underlay(&mut self, underlay: &Underlay) -> Result<(), UnderlayError> {
+        self.ends = ends(underlay, &self.underlays, &self.addresses)?;
+        self.parent = underlay.dev;
+        Ok(())
+    }
+
     fn data_path(&self) -> Option<&dyn DataPath> {
         self.is_by_programs().then_some(self)
     }
@@ -301,6 +303,32 @@ impl DataPath for IpIp {
 
 fn programs_name() -> IfName {
     IfName::new("overlay.ebpf").expect("at most 14 bytes, and none that is forbidden")
+}
+
+/// The addresses in an underlay that tunnels begin at, one of each of the families, with the MTU that each leaves to packets of
+/// the overlay's addresses.
+fn ends(
+    underlay: &Underlay,
+    versions: &[IpVersion],
+    addresses: &[IpNet],
+) -> Result<Vec<(IpAddr, u32)>, UnderlayError> {
+    let dev = underlay.dev;
+    let least = addresses.iter().map(|net| IpVersion::of(net.addr()).min_mtu()).max();
+    let least = least.unwrap_or_else(|| IpVersion::V4.min_mtu());
+    let mut ends = Vec::new();
+    for version in versions.iter().copied() {
+        let Some(local) = underlay.address(version) else { continue };
+        let mtu = Encapsulation::IpInIp
+            .inner_mtu(underlay.mtu, version)
+            .filter(|mtu| *mtu >= least)
+            .ok_or(UnderlayError::MtuTooSmall { dev, mtu: underlay.mtu, backend: NAME })?;
+        ends.push((local, mtu));
+    }
+    if ends.is_empty() {
+        let version = versions.first().copied().unwrap_or(IpVersion::V4);
+        return Err(UnderlayError::NoAddress { dev, version });
+    }
+    Ok(ends)
 }
 
 /// A tunnel's ends in the underlay.
@@ -534,5 +562,57 @@ mod tests {
         assert!(matches!(failure.error, Error::MissingKind(_)), "{failure}");
         let text = failure.to_string();
         assert!(text.contains("CONFIG_NET_IPIP") && text.contains("ipip.ko"), "{text}");
+    }
+
+    #[test]
+    fn by_programs_a_peer_is_a_route_into_a_bridge() {
+        let options = IpIpOptions::default().programs();
+        let ipip = IpIp::new(&dual(&BOTH), &options).unwrap();
+        assert_eq!(
+            commands(&ipip.node_objects()),
+            [
+                "ip link add dev overlay.ebpf mtu 1460 arp off up type bridge",
+                "ip addr add 172.245.0.0/32 dev overlay.ebpf",
+                "ip addr add fd00:245::/128 dev overlay.ebpf nodad",
+            ]
+        );
+        assert_eq!(
+            commands(&ipip.peer_objects(&peer(&PEER)).unwrap()),
+            [
+                "ip route add 172.246.0.0/24 dev overlay.ebpf",
+                "ip -6 route add fd00:246::/64 dev overlay.ebpf",
+            ]
+        );
+        assert!(ipip.data_path().is_some());
+        let by_devices = IpIp::new(&dual(&BOTH), &IpIpOptions::default()).unwrap();
+        assert!(by_devices.data_path().is_none());
+    }
+
+    #[test]
+    fn each_way_to_a_peer_has_its_mtu() {
+        let ipip = IpIp::new(&dual(&BOTH), &IpIpOptions::default()).unwrap();
+        let mtu = |ipip: &IpIp, to: &[&str]| {
+            IpVersion::ALL.map(|version| ipip.peer_mtu(&peer(to), version))
+        };
+        assert_eq!(mtu(&ipip, &PEER), [1480, 1460]);
+        assert_eq!(mtu(&ipip, &PEER[..1]), [1480, 1480]);
+        assert_eq!(mtu(&ipip, &PEER[1..]), [1460, 1460]);
+        let programs = IpIp::new(&dual(&BOTH), &IpIpOptions::default().programs()).unwrap();
+        assert_eq!(mtu(&programs, &PEER), [1460, 1460]);
+    }
+
+    #[test]
+    fn it_goes_by_another_underlay() {
+        let mut ipip = IpIp::new(&dual(&BOTH), &IpIpOptions::default()).unwrap();
+        let mut underlay = dual(&["192.168.32.250/24"]).underlay;
+        underlay.mtu = 9000;
+        ipip.set_underlay(&underlay).unwrap();
+        assert_eq!(ipip.mtu(), 8980);
+        let device = ipip.node_objects().remove(0).command(Verb::Add);
+        assert!(device.contains("mtu 8980") && device.contains("local 192.168.32.250"), "{device}");
+        let before = ipip.mtu();
+        underlay.addresses.clear();
+        assert!(matches!(ipip.set_underlay(&underlay), Err(UnderlayError::NoAddress { .. })));
+        assert_eq!(ipip.mtu(), before);
     }
 }

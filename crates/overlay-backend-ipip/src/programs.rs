@@ -114,16 +114,7 @@ impl Programs {
         *shared.active() = Ok(active);
         let thread = thread::Builder::new().name("ipip-programs".to_owned());
         let keeper = Arc::clone(&shared);
-        let thread = match namespace {
-            // Routes are asked for by sockets that are there already; the devices may have to be looked for anew.
-            Some(namespace) => {
-                let namespace = namespace.clone();
-                thread.spawn(move || {
-                    let _ = namespace.run(|| keeper.keep(monitor));
-                })
-            }
-            None => thread.spawn(move || keeper.keep(monitor)),
-        };
+        let thread = thread.spawn(move || keeper.keep(monitor));
         let thread = thread.map_err(|source| {
             shared.detach(String::new());
             ProgramsError::Thread { operation: "start a thread", source }
