@@ -67,7 +67,7 @@ impl Kind {
                     IpVersion::V4 => options.ipip(device),
                     IpVersion::V6 => options.ip6tnl(device),
                 };
-                let options = options.ebpf(device).suited_to(&mut machine.host.socket()?)?;
+                let options = options.ebpf(device).suited_to(node, &mut machine.host.socket()?)?;
                 IpIp::new(node, &options).map(Method::IpIp)
             }
             Self::Vxlan => {
@@ -235,7 +235,7 @@ impl End {
         Ok(())
     }
 
-    /// Who carries the packets and what they have carried, in lines; none if it has no forwarder.
+    /// Who carries the packets and what they have carried, in lines; none if the kernel's devices and routes do it.
     #[must_use]
     pub fn carried(&self) -> Vec<String> {
         let name = &self.name;
@@ -288,11 +288,12 @@ impl End {
     pub fn clear(mut self) -> anyhow::Result<()> {
         self.programs = None;
         self.network.clear(&mut self.reconciler);
-        let report = self.reconciler.reconcile(self.keeper.socket())?;
-        if let Some(failure) = report.failed.first() {
+        let report = self.reconciler.reconcile(self.keeper.socket());
+        let removed = self.forwarder.take().map_or(Ok(()), Forwarder::remove);
+        if let Some(failure) = report?.failed.first() {
             bail!("{}: cannot clean up: {failure}", self.name);
         }
-        Ok(self.forwarder.take().map_or(Ok(()), Forwarder::remove)?)
+        Ok(removed?)
     }
 }
 

@@ -98,7 +98,8 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     .context("cannot listen for Ctrl-C")?;
     // Found out before there is anything to keep in it.
     let pcap = options.pcap.as_ref().map(|path| {
-        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| format!("create {}", path.display()))?;
         anyhow::Ok((file, path))
     });
     let pcap = pcap.transpose()?;
@@ -133,7 +134,9 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         show(&pair, &options.backend.kinds(), &mut report, &progress)?;
         if let Some((mut file, path)) = pcap {
             let bytes = pair.vms[0].pcap()?;
-            file.write_all(&bytes).with_context(|| format!("write {}", path.display()))?;
+            file.set_len(0)
+                .and_then(|()| file.write_all(&bytes))
+                .with_context(|| format!("write {}", path.display()))?;
             progress(&format!("\n{} has what crossed vm1's eth0", path.display()));
         }
         anyhow::Ok(())

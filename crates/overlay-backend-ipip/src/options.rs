@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use overlay_backend::NodeId;
+use overlay_backend::{Node, NodeId};
 use overlay_netlink::{IfName, Socket};
 use overlay_wire::IpVersion;
 
@@ -81,14 +81,29 @@ impl IpIpOptions {
         self
     }
 
-    /// The same network by the kernel's devices where it has all that are called for, and by
-    /// [`Programs`](crate::Programs) otherwise.
+    /// The same network by the kernel's devices where it has all that this node calls for, and by
+    /// [`Programs`](crate::Programs) otherwise. Tunnels to single peers stay what they are. The kernel loads the modules that it
+    /// is asked for, with which come their fallback devices.
     ///
     /// # Errors
     /// [`overlay_netlink::Error`] when the kernel cannot be asked.
-    pub fn suited_to(self, socket: &mut Socket) -> Result<Self, overlay_netlink::Error> {
-        for inner in self.carries.iter().copied() {
-            for outer in self.underlays.iter().copied() {
+    ///
+    /// # Privileges
+    /// `CAP_NET_ADMIN`.
+    pub fn suited_to(
+        self,
+        node: &Node,
+        socket: &mut Socket,
+    ) -> Result<Self, overlay_netlink::Error> {
+        if self.form != Form::Multipoint {
+            return Ok(self);
+        }
+        let has = |inner: &IpVersion| {
+            node.subnets.iter().any(|subnet| IpVersion::of(subnet.addr()) == *inner)
+        };
+        for inner in self.carries.iter().copied().filter(has) {
+            let outer = self.underlays.iter().copied();
+            for outer in outer.filter(|outer| node.underlay.address(*outer).is_some()) {
                 match socket.probe(&Carrier::of(inner, outer).kind()) {
                     Ok(()) => {}
                     Err(overlay_netlink::Error::MissingKind { .. }) => return Ok(self.programs()),

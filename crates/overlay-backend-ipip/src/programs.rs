@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use overlay_ebpf::attach;
 use overlay_ebpf::tunnel::{AttachOptions, Attached, Counters, Format, Routed, TunnelOptions};
-use overlay_netlink::{Groups, Monitor, Namespace};
+use overlay_netlink::{Groups, Monitor, Namespace, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::IpIp;
@@ -81,19 +82,20 @@ const PRIVILEGES: &str =
 impl Programs {
     /// Loads the programs, attaches them in a network namespace, or that of the calling thread, and keeps them there.
     ///
-    /// The device is one of the backend's [objects](overlay_backend::Backend::node_objects), which a
-    /// [`Reconciler`](overlay_backend::Reconciler) has made by then.
+    /// `ipip` is the backend that a [`Network`](overlay_backend::Network) has, or a clone of that: an equal one made by itself
+    /// knows no peers. The device is one of its [objects](overlay_backend::Backend::node_objects), which a
+    /// [`Reconciler`](overlay_backend::Reconciler) has made by then. A second `Programs` would take the peers from the first.
     ///
     /// # Errors
     /// [`ProgramsError`] when they cannot be attached now. What goes wrong later stands in the [state](Self::state).
     ///
     /// # Privileges
-    /// `CAP_BPF` and `CAP_NET_ADMIN`, outside of any user namespace.
+    /// `CAP_BPF` and `CAP_NET_ADMIN`, outside of any user namespace; to enter a namespace `CAP_SYS_ADMIN`, too.
     pub fn start(ipip: &IpIp, namespace: Option<&Namespace>) -> Result<Self, ProgramsError> {
         if !ipip.is_by_programs() {
             return Err(ProgramsError::OtherForm);
         }
-        let groups = Groups::ROUTE | Groups::LINK;
+        let groups = Groups::ROUTE | Groups::RULE | Groups::LINK;
         let monitor = match namespace {
             Some(namespace) => Monitor::open_in(namespace, groups),
             None => Monitor::open(groups),
@@ -120,6 +122,27 @@ impl Programs {
             ProgramsError::Thread { operation: "start a thread", source }
         })?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Removes what programs of a process that has crashed left on the underlay device, for a node that is carried by the
+    /// kernel's devices now. From Linux 6.6 on nothing is left, and [`start`](Self::start) does it by itself.
+    ///
+    /// # Errors
+    /// [`ProgramsError`] when the device is not there, or what is left cannot be removed.
+    ///
+    /// # Privileges
+    /// As [`start`](Self::start).
+    pub fn sweep(ipip: &IpIp, namespace: Option<&Namespace>) -> Result<(), ProgramsError> {
+        let sweep = || -> Result<(), ProgramsError> {
+            let link = Socket::open()?.link(&ipip.parent())?;
+            let index = link.index.unwrap_or_default();
+            attach::sweep(index, ipip.programs_device().as_ref())?;
+            Ok(())
+        };
+        match namespace {
+            Some(namespace) => namespace.run(sweep)?,
+            None => sweep(),
+        }
     }
 
     /// Whether they carry packets.
@@ -185,9 +208,9 @@ impl Shared {
             let underlay_mtu = routed.underlay_mtu();
             let copy = Arc::new(Copy::new(routed, Arc::clone(&self.wrong)));
             // The table comes first: until then the programs would drop what they know nothing of.
-            ipip.table().copy_to(Some(Arc::clone(&copy)));
+            ipip.table().copy_to(&copy)?;
             let attached = copy.routed.tunnel().attach(AttachOptions::new());
-            let attached = attached.inspect_err(|_| ipip.table().copy_to(None))?;
+            let attached = attached.inspect_err(|_| ipip.table().copy_no_more())?;
             Ok(Active { _attached: attached, copy, underlay_mtu })
         };
         match &self.namespace {
@@ -197,7 +220,7 @@ impl Shared {
     }
 
     fn detach(&self, reason: String) {
-        self.ipip.table().copy_to(None);
+        self.ipip.table().copy_no_more();
         *self.active() = Err(reason);
     }
 

@@ -44,11 +44,14 @@ impl Copy {
         Self { routed, wrong }
     }
 
-    fn set<'e>(&self, entries: impl IntoIterator<Item = &'e Entry>) {
+    fn set<'e>(
+        &self,
+        entries: impl IntoIterator<Item = &'e Entry>,
+    ) -> Result<(), overlay_ebpf::Error> {
         let underlay = self.routed.underlay_mtu();
         let remotes: Vec<_> =
             entries.into_iter().map(|entry| (entry.subnet, self.remote(entry, underlay))).collect();
-        self.check(self.routed.tunnel().set_peers(remotes.iter().map(|(net, to)| (*net, to))));
+        self.routed.tunnel().set_peers(remotes.iter().map(|(net, to)| (*net, to)))
     }
 
     fn remote(&self, entry: &Entry, underlay: Option<u32>) -> Remote {
@@ -72,7 +75,7 @@ impl Table {
         let before = state.entries.insert(id.clone(), now).unwrap_or_default();
         let now = state.entries.get(id).map(Vec::as_slice).unwrap_or_default();
         if let Some(copy) = &state.copy {
-            copy.set(now);
+            copy.check(copy.set(now));
         }
         let is_kept = |old: &Entry| now.iter().any(|entry| entry.subnet == old.subnet);
         state.forget(before.iter().filter(|old| !is_kept(old)));
@@ -85,17 +88,25 @@ impl Table {
         state.forget(&before);
     }
 
-    /// Has these programs hold all entries from now on, in place of any others.
-    pub(crate) fn copy_to(&self, copy: Option<Arc<Copy>>) {
-        self.state().copy = copy;
-        self.tell_again();
+    /// Has these programs hold all entries from now on, in place of any others. If they cannot, nobody does.
+    pub(crate) fn copy_to(&self, copy: &Arc<Copy>) -> Result<(), overlay_ebpf::Error> {
+        let mut state = self.state();
+        state.copy = None;
+        copy.set(state.entries.values().flatten())?;
+        state.copy = Some(Arc::clone(copy));
+        Ok(())
+    }
+
+    /// No programs hold the entries any more.
+    pub(crate) fn copy_no_more(&self) {
+        self.state().copy = None;
     }
 
     /// Writes all entries once more: the ways to the peers may have changed.
     pub(crate) fn tell_again(&self) {
         let state = self.state();
         if let Some(copy) = &state.copy {
-            copy.set(state.entries.values().flatten());
+            copy.check(copy.set(state.entries.values().flatten()));
         }
     }
 

@@ -87,7 +87,7 @@ impl Fast {
     pub(crate) fn new(udp: &Udp, options: &ForwarderOptions) -> Result<Self, ForwardError> {
         let namespace = options.namespace.as_ref();
         let failed = ForwardError::netlink(udp.parent(), "hear of its routes");
-        let groups = Groups::ROUTE | Groups::LINK;
+        let groups = Groups::ROUTE | Groups::RULE | Groups::LINK;
         let monitor = match namespace {
             Some(namespace) => Monitor::open_in(namespace, groups),
             None => Monitor::open(groups),

@@ -263,6 +263,9 @@ impl<B: Backend> Network<B> {
         let _ = reconciler.set(&self.own_group(), self.backend.node_objects());
         for peer in self.peers.values() {
             if let Ok(objects) = self.backend.peer_objects(peer) {
+                if let Some(data_path) = self.backend.data_path() {
+                    data_path.set_peer(peer);
+                }
                 // Nor has it here.
                 let _ = reconciler.set(&self.group(&peer.id), objects);
             }

@@ -36,6 +36,8 @@ impl Reliance {
     pub(super) fn covers(&self, object: &Object<IfName>) -> bool {
         match object {
             Object::Link(link) => self.devices.contains(&link.name),
+            // The last address of a device takes the routes over it along.
+            Object::Address(address) => self.devices.contains(&address.dev),
             Object::Nexthop(nexthop) => self.nexthops.contains(&nexthop.id),
             Object::Neighbour(Neighbour { dev, dst, .. }) => {
                 self.neighbours.contains(&(*dev, *dst))

@@ -1,9 +1,10 @@
 //! A tunnel whose peers are reached as the routing table has it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use overlay_netlink::{Event, IfName, Ifindex, Monitor, Route, RouteQuery, Socket, Via};
+use overlay_netlink::{Change, Event, IfName, Ifindex, Monitor, Route, RouteQuery, Socket, Via};
 use overlay_wire::MacAddr;
 
 use super::{Remote, Tunnel, TunnelOptions};
@@ -16,6 +17,8 @@ pub struct Routed {
     device: Found,
     underlay: Found,
     netlink: Mutex<Socket>,
+    /// The other devices that peers are reached by.
+    elsewhere: Mutex<HashSet<Ifindex>>,
 }
 
 /// A device as it was found.
@@ -63,7 +66,13 @@ impl Routed {
         let mut options = TunnelOptions::new(device.index, underlay.index);
         options.device_address = device.address;
         let tunnel = Tunnel::load(&complete(options))?;
-        Ok(Self { tunnel, device, underlay, netlink: Mutex::new(netlink) })
+        Ok(Self {
+            tunnel,
+            device,
+            underlay,
+            netlink: Mutex::new(netlink),
+            elsewhere: Mutex::default(),
+        })
     }
 
     /// The tunnel.
@@ -95,12 +104,17 @@ impl Routed {
             Ok(Via::Hop(hop)) if hop.dev == Some(self.underlay.index) => {
                 remote.via(hop.gateway.unwrap_or(endpoint))
             }
+            Ok(Via::Hop(hop)) => {
+                self.elsewhere().extend(hop.dev);
+                remote.fast(false)
+            }
             _ => remote.fast(false),
         }
     }
 
     /// Takes all that `monitor` has heard, and returns whether peers may be reached in another way since. Routes of the
-    /// overlay itself come by the thousand, and lead into the tunnel's device: they are none of those.
+    /// overlay itself come by the thousand, and lead into the tunnel's device: they are none of those. The monitor is to hear
+    /// of routes, rules and links.
     pub fn routes_changed(&self, monitor: &mut Monitor) -> bool {
         let mut changed = false;
         loop {
@@ -108,11 +122,21 @@ impl Routed {
                 Ok(Some(Event::Route(_, route))) => {
                     changed |= leads_to(&route) != Some(self.device.index);
                 }
-                Ok(Some(Event::Link(..))) => {}
+                // Routes that go with a device are not told of.
+                Ok(Some(Event::Link(change, link))) => {
+                    let is_out = change == Change::Gone || link.up == Some(false);
+                    let index = link.index.unwrap_or_default();
+                    changed |= is_out && self.elsewhere().contains(&index);
+                }
                 Ok(Some(_)) => changed = true,
                 Ok(None) | Err(_) => return changed,
             }
         }
+    }
+
+    /// Whatever became of who held it, what is in it is right.
+    fn elsewhere(&self) -> MutexGuard<'_, HashSet<Ifindex>> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is locked answers one question after the other, whatever became of who asked before.
