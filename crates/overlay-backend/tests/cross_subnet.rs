@@ -111,7 +111,11 @@ impl Backend for Tunnel {
     fn node_objects(&self) -> Vec<Object<IfName>> {
         let mut vxlan = Vxlan::new(Vni::new(1).unwrap());
         vxlan.local = Some(ip("192.168.32.1"));
-        vec![Link::new(name(TUNNEL), LinkKind::Vxlan(Box::new(vxlan))).up().into()]
+        let dev = name(TUNNEL);
+        let own = ["10.244.1.0/32", "fd00:244:1::/128"].map(net);
+        let addresses = own.map(|net| Address::new(net, dev).nodad().into());
+        let link = Link::new(dev, LinkKind::Vxlan(Box::new(vxlan))).up().into();
+        [link].into_iter().chain(addresses).collect()
     }
 
     fn peer_objects(&self, peer: &Peer) -> Result<Vec<Object<IfName>>, PeerError> {
@@ -276,6 +280,14 @@ fn kernel(has_nexthops: bool) -> Watched {
 
 impl Lab {
     fn new(mode: TunnelMode, bare: bool, kernel: Watched, on_link: &[&str]) -> Self {
+        let mut this = Self::before(mode, bare, kernel, on_link);
+        assert!(this.reconcile().is_converged());
+        this.kernel.reached = peers().into_iter().flat_map(|peer| peer.subnets).collect();
+        this
+    }
+
+    /// Before the first pass.
+    fn before(mode: TunnelMode, bare: bool, kernel: Watched, on_link: &[&str]) -> Self {
         let underlay = underlay(on_link);
         let tunnel = Tunnel { bare, ..Tunnel::default() };
         let backend = CrossSubnet::new(mode, Direct(underlay.clone()), tunnel);
@@ -284,10 +296,7 @@ impl Lab {
         let mut reconciler = Reconciler::new(Owner::default());
         let mut network = Network::new("net", node, backend, &mut reconciler).unwrap();
         assert_eq!(network.set_peers(peers(), &mut reconciler), []);
-        let mut this = Self { kernel, reconciler, network };
-        assert!(this.reconcile().is_converged());
-        this.kernel.reached = peers().into_iter().flat_map(|peer| peer.subnets).collect();
-        this
+        Self { kernel, reconciler, network }
     }
 
     fn reconcile(&mut self) -> Report {
@@ -464,6 +473,29 @@ fn a_route_that_cannot_leave_keeps_what_it_needs() {
         assert_eq!(lab.entries(), (1, 1));
         assert!(lab.reconcile().is_converged());
         assert_eq!(lab.entries(), (0, 0));
+    }
+}
+
+#[test]
+fn a_device_that_a_route_has_to_stay_on_keeps_its_addresses() {
+    for has_nexthops in [true, false] {
+        let all = [HERE, THERE].concat();
+        let mut kernel = Lab::new(TunnelMode::Always, false, kernel(has_nexthops), &all).kernel;
+        let moves = |request: &Request| {
+            request.verb == Verb::Replace
+                && matches!(request.object, Object::Nexthop(_) | Object::Route(_))
+                && request.object.command(Verb::Add).contains("192.168.33.4")
+        };
+        // At the first try and at the one that follows it.
+        kernel.kernel.inject(Fault::refuse(22).at(moves));
+        kernel.kernel.inject(Fault::refuse(22).at(moves));
+        let mut lab = Lab::before(TunnelMode::Never, false, kernel, &all);
+        assert!(!lab.reconcile().is_converged());
+        let dev = lab.kernel.kernel.ifindex(TUNNEL).unwrap();
+        let addresses = lab.kernel.kernel.addresses(Some(dev)).unwrap();
+        assert!(addresses.iter().any(|address| address.net == net("10.244.1.0/32")));
+        assert!(lab.reconcile().is_converged());
+        assert_eq!(lab.kernel.kernel.ifindex(TUNNEL), None);
     }
 }
 
