@@ -211,7 +211,6 @@ impl State {
         link.gso_max_size.get_or_insert(GSO_MAX_SIZE);
         link.up.get_or_insert(false);
         let resolves = match &link.kind {
-            LinkKind::Device => index != LOOPBACK,
             LinkKind::Vxlan(vxlan) => !vxlan.gpe,
             LinkKind::Ipip(_) | LinkKind::Sit(_) | LinkKind::Ip6tnl(_) => false,
             LinkKind::Dummy | LinkKind::Ifb | LinkKind::Tun => false,
