@@ -42,7 +42,8 @@ fn main() {
 /// All cases once more on the distribution's kernel, which has the devices and gives every namespace one of each kind
 /// that nobody asked for.
 fn another_kernel() -> Outcome {
-    const MODULES: [&str; 6] = ["bridge", "ip6_tunnel", "ipip", "sit", "tun", "veth"];
+    const MODULES: [&str; 8] =
+        ["bridge", "cls_bpf", "ip6_tunnel", "ipip", "sch_ingress", "sit", "tun", "veth"];
     const REQUIRED: &str = "iproute2,ipip,sit,ip6tnl,tcpdump";
     let options = VmOptions::new("debian")
         .modules(MODULES)
