@@ -229,8 +229,11 @@ impl<D: DeviceRef> Link<D> {
             Some(master) => common.push_str(&format!(" master {master}")),
             None => {}
         }
-        if let Some(arp) = self.arp {
-            common.push_str(if arp { " arp on" } else { " arp off" });
+        match self.arp {
+            Some(false) => common.push_str(" arp off"),
+            // What a new device does unless told otherwise.
+            Some(true) if verb != Verb::Add => common.push_str(" arp on"),
+            _ => {}
         }
         if let Some(size) = self.gso_max_size {
             common.push_str(&format!(" gso_max_size {size}"));
